@@ -1,0 +1,118 @@
+"""What an engine and a reward model must be, and what is sent to them. No Ray here, and no torch.
+
+An engine plugin (``actors/engines/NAME.py``) has
+
+    Config                          a dataclass that inherits from GeneratorConfig
+    load_tokenizer(config)          -> Tokenizer; cheap, without weights; runners call it
+    create(config)                  -> Engine; called in the replica's own process
+
+and a reward plugin (``actors/rewards/NAME.py``) has
+
+    Config                          a dataclass that inherits from RewardConfig
+    fingerprint(config)             -> str; what shapes a score: model by content, template, column
+    create(config)                  -> RewardEngine
+
+Heavy packages are imported inside ``load_tokenizer`` and ``create``, never when the module is: the command line
+reads every ``Config`` before it starts anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pipeline.types import Content, FinishReason
+
+
+class BadRequest(Exception):
+    """This request can never succeed (too long, cannot be rendered). It costs its row, never the replica."""
+
+
+class EngineDead(Exception):
+    """The engine cannot serve anything any more. The replica's process ends, and Ray starts a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """Continue ``token_ids`` (prompt and, at its end, ``prefix_tokens`` tokens of the response).
+
+    At most ``max_tokens`` (>= 1) new tokens, the end token included. ``seed`` in [0, 2**63), or None for a
+    request that may differ from run to run.
+    """
+
+    token_ids: tuple[int, ...]
+    max_tokens: int
+    seed: int | None = None
+    prefix_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """New tokens only. With ``finish_reason`` ``stop`` the last of them is the end token that the model drew.
+
+    ``cached_tokens``: prompt tokens that were not computed again, where the engine tells.
+    """
+
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """The reward of ``response`` as the answer to ``content``."""
+
+    content: Content
+    response: str
+
+
+class Tokenizer(Protocol):
+    """The generator's own way from prompts to tokens and back."""
+
+    context: int
+    """The most tokens of prompt and response together."""
+    fingerprint: str
+    """What shapes the rendering and the model's law: tokenizer, template and weights, by content."""
+
+    def render(self, content: Content, template: str) -> list[int]:
+        """Token ids of a prompt, at most one BOS at the front. ``template``: ``auto``, ``chat`` or ``raw``.
+
+        Raises ``BadRequest`` where the template rejects the prompt or there is none to render it with.
+        """
+        ...
+
+    def decode(self, token_ids: tuple[int, ...]) -> str:
+        """The text of response tokens, special tokens left out."""
+        ...
+
+
+class Engine(Protocol):
+    """A generator. ``generate`` runs many times at once on one event loop; the engine batches."""
+
+    async def start(self) -> dict[str, Any]:
+        """Loads the model; returns the settings as resolved, for the run's summary."""
+        ...
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        """Raises ``BadRequest`` or ``EngineDead``."""
+        ...
+
+    async def stop(self) -> None:
+        """Frees what it holds, child processes included."""
+        ...
+
+
+class RewardEngine(Protocol):
+    """A reward model. ``score`` runs many times at once on one event loop; the engine batches."""
+
+    async def start(self) -> dict[str, Any]:
+        """Loads the model; returns the settings as resolved, for the run's summary."""
+        ...
+
+    async def score(self, request: ScoreRequest) -> float:
+        """The raw reward (no sigmoid), larger is better. Raises ``BadRequest`` or ``EngineDead``."""
+        ...
+
+    async def stop(self) -> None:
+        """Frees what it holds, child processes included."""
+        ...

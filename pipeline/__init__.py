@@ -1,0 +1,1 @@
+"""What a run is: methods, kernels, policies, the driver, the graph, storage. No Ray, no torch, no engine."""

@@ -1,0 +1,33 @@
+"""Errors that a person is meant to read: each says what, where, and what now."""
+
+from __future__ import annotations
+
+
+class RaylignError(Exception):
+    """Base of all errors raised on purpose. ``exit_status`` is the command's (see the public contract)."""
+
+    exit_status = 1
+
+
+class ConfigError(RaylignError):
+    """A configuration that can't be run: names the key and what would be valid."""
+
+    exit_status = 2
+
+
+class InputError(RaylignError):
+    """Input data that can't be read: names the file and the row or column."""
+
+    exit_status = 2
+
+
+class RunDirectoryError(RaylignError):
+    """The output directory holds something that this run may not touch."""
+
+    exit_status = 2
+
+
+class RunFailed(RaylignError):
+    """The run could not go on (a node failed on every try, no replica is left)."""
+
+    exit_status = 1

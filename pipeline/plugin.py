@@ -1,0 +1,41 @@
+"""From a name in a configuration to the module of that name: ``best_of_n`` is ``pipeline.methods.best_of_n``.
+
+A plugin is one module with a dataclass ``Config`` and one YAML of the same name under ``conf/KIND``. There is no
+registry to keep: the folder is the registry.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+from importlib import import_module
+from types import ModuleType
+
+from pipeline.errors import ConfigError
+
+PACKAGES = {
+    "method": "pipeline.methods",
+    "policy": "pipeline.policies",
+    "generator": "actors.engines",
+    "reward": "actors.rewards",
+}
+
+
+def names(kind: str) -> list[str]:
+    """The plugins of a kind (``method``, ``policy``, ``generator``, ``reward``), sorted."""
+    package = import_module(PACKAGES[kind])
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg)
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """The module of a plugin. Raises ``ConfigError`` that names the nearest one if there is none."""
+    known = names(kind)
+    if name not in known:
+        raise ConfigError(f"no {kind} is called {name!r}{nearest(name, known)}; there are: {', '.join(known)}")
+    return import_module(f"{PACKAGES[kind]}.{name}")
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """`` (did you mean 'x'?)`` for the closest known word, or nothing."""
+    found = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""

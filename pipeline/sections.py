@@ -1,0 +1,108 @@
+"""The sections of a configuration, one dataclass each. What a plugin adds, its own ``Config`` inherits from these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class DataConfig:
+    """Where prompts come from.
+
+    ``input``: a file, a glob or a list of both; any fsspec URL; Parquet or JSON lines. ``prompt``: the column
+    with a string or a list of ``{role, content}``. ``id``: the column of unique strings; by default ``id`` if
+    there is one, else rows are named after their file and position. ``template``: ``chat`` renders the model's
+    chat template, ``raw`` takes text as it is, ``auto`` is ``chat`` where the tokenizer has a template.
+    """
+
+    input: Any = None
+    prompt: str = "prompt"
+    id: str | None = None
+    template: str = "auto"
+    limit: int | None = None
+    shard_rows: int = 256
+
+
+@dataclass
+class MethodConfig:
+    """Base of every method's own ``Config``. ``select``: how the answer is picked among the candidates."""
+
+    name: str = "best_of_n"
+    select: str = "best"
+
+
+@dataclass
+class PolicyConfig:
+    """Base of every policy's own ``Config``."""
+
+    name: str = "uniform"
+
+
+@dataclass
+class GeneratorConfig:
+    """Base of every engine's own ``Config``.
+
+    ``max_tokens`` caps the *whole* response. ``seed_requests``: give every request its own seed, so that the same
+    draw has the same tokens in every run. ``gpus``: per replica; by default one per tensor-parallel rank where
+    the cluster has GPUs, else 0. ``max_in_flight``: requests a runner may have at one replica.
+    """
+
+    engine: str = "auto"
+    model: str = ""
+    replicas: int = 1
+    max_tokens: int = 512
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed_requests: bool = True
+    gpus: float | None = None
+    cpus: float = 0.5
+    threads: int | None = None
+    max_in_flight: int = 256
+    trust_remote_code: bool = False
+
+
+@dataclass
+class RewardConfig:
+    """Base of every reward's own ``Config``. ``column``: which logit is the reward, for heads with several."""
+
+    engine: str = "auto"
+    model: str = ""
+    replicas: int = 1
+    column: int | None = None
+    gpus: float | None = None
+    cpus: float = 0.5
+    threads: int | None = None
+    max_in_flight: int = 512
+    trust_remote_code: bool = False
+
+
+@dataclass
+class ClusterConfig:
+    """How the run uses the machines.
+
+    ``address``: of a running Ray cluster (``auto`` finds it); by default a local one is started and stopped.
+    ``shards_in_flight``: nodes of the graph that run at once. ``attempts``: tries of a node or a request before
+    it counts as failed. ``flush_s``: a finished draw is on disk after at most about this long.
+    """
+
+    address: str | None = None
+    shards_in_flight: int = 4
+    runner_cpus: float = 0.25
+    attempts: int = 3
+    flush_s: float = 0.2
+
+
+@dataclass
+class RunConfig:
+    """One run. The plugin sections hold the ``Config`` of the plugin that they name."""
+
+    out: str = ""
+    seed: int = 0
+    journal: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)

