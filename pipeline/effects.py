@@ -1,9 +1,9 @@
 """What a method may ask for. A method is a generator that yields these and receives the replies.
 
-    reply = yield Draw(key=key.child("draw"), n=8)      # tuple[Candidate, ...]
-    text = yield Sample(messages, key=...)              # Text
-    rewards = yield Score(responses)                    # tuple[float, ...]
-    more = yield Grant(rewards)                         # int
+    candidates = yield from draw(key.child("draw"), n=8)        # tuple[Candidate, ...]
+    text = yield from sample(key.child("critique"), messages)   # Text
+    rewards = yield from score(key.child("given"), responses)   # tuple[float, ...]
+    more = yield from grant(key.child("grant"), rewards)        # int
 
 The effect says what is wanted and under which name; batching, routing, retries and the journal are the
 executor's. Two effects of one program must never share a name.
@@ -59,7 +59,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """"This is what I have seen; how many more draws may I make?" ``round`` counts a program's grants from 0."""
+    """ "This is what I have seen; how many more draws may I make?" ``round`` counts a program's grants from 0."""
 
     key: Key
     rewards: tuple[float, ...]
@@ -70,3 +70,44 @@ Effect = Draw | Sample | Score | Grant
 Reply = tuple[Candidate, ...] | Text | tuple[float, ...] | int
 Program = Generator[Effect, Reply, Result]
 """A method at work on one prompt."""
+
+
+def draw(
+    key: Key,
+    n: int = 1,
+    *,
+    start: int = 0,
+    prefix: tuple[int, ...] = (),
+    kind: Kind = "sample",
+    step: int = 0,
+    chain: int = 0,
+) -> Generator[Effect, Reply, tuple[Candidate, ...]]:
+    """``candidates = yield from draw(key, n)``: a ``Draw`` whose reply has its type."""
+    reply = yield Draw(key, n, start, prefix, kind, step, chain)
+    assert isinstance(reply, tuple)
+    return tuple(c for c in reply if isinstance(c, Candidate))
+
+
+def sample(
+    key: Key, messages: tuple[Message, ...], *, kind: Kind = "critique", step: int = 0, max_tokens: int | None = None
+) -> Generator[Effect, Reply, Text]:
+    """``text = yield from sample(key, messages)``: a ``Sample`` whose reply has its type."""
+    reply = yield Sample(key, messages, kind, step, max_tokens)
+    assert isinstance(reply, Text)
+    return reply
+
+
+def score(
+    key: Key, responses: tuple[str, ...], *, kind: Kind = "given", step: int = 0
+) -> Generator[Effect, Reply, tuple[float, ...]]:
+    """``rewards = yield from score(key, responses)``: a ``Score`` whose reply has its type."""
+    reply = yield Score(key, responses, kind, step)
+    assert isinstance(reply, tuple)
+    return tuple(r for r in reply if isinstance(r, float))
+
+
+def grant(key: Key, rewards: tuple[float, ...], *, round: int = 0) -> Generator[Effect, Reply, int]:
+    """``more = yield from grant(key, rewards)``: a ``Grant`` whose reply has its type."""
+    reply = yield Grant(key, rewards, round)
+    assert isinstance(reply, int)
+    return reply

@@ -25,6 +25,14 @@ class DataConfig:
 
 
 @dataclass
+class AnswerConfig:
+    """How an answer is found in a response: ``last_number``, ``boxed``, ``math``, ``choice``, or ``regex`` with ``pattern``."""
+
+    how: str = "math"
+    pattern: str | None = None
+
+
+@dataclass
 class MethodConfig:
     """Base of every method's own ``Config``. ``select``: how the answer is picked among the candidates."""
 

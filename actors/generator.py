@@ -1,0 +1,41 @@
+"""The Ray actor around a generator engine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from actors.protocol import Engine, GenerateRequest, Generation
+from actors.replica import Replica, Startable
+from pipeline import plugin
+from pipeline.sections import GeneratorConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A generation with the text of the *whole* response, its prefix included."""
+
+    generation: Generation
+    response: str
+
+
+class Generator(Replica):
+    """Draws continuations. Decoding happens here, so that it is spread over the replicas."""
+
+    def __init__(self, config: GeneratorConfig, log: str | None) -> None:
+        super().__init__(log)
+        self._config = config
+
+    def build(self) -> tuple[Startable, Callable[[Any], Awaitable[Any]]]:
+        """The engine of the configuration, and its tokenizer."""
+        module = plugin.load("generator", self._config.engine)
+        engine: Engine = module.create(self._config)
+        tokenizer = module.load_tokenizer(self._config)
+
+        async def answer(request: GenerateRequest) -> Generated:
+            generation = await engine.generate(request)
+            prefix = request.token_ids[len(request.token_ids) - request.prefix_tokens :]
+            return Generated(generation, tokenizer.decode(prefix + generation.token_ids))
+
+        return engine, answer

@@ -1,0 +1,119 @@
+"""How a replica serves many runners at once: lists of requests come in, whatever has finished goes out.
+
+A call that returned when its slowest request did would make every runner wait for the longest response; one call
+per request costs the caller six times the CPU. So a client submits a list at any time, and collects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.protocol import BadRequest, EngineDead
+
+LINGER_S = 0.002
+"""After the first reply, how long ``collect`` waits for more of the same engine step."""
+FORGET_S = 60.0
+"""A client that hasn't collected for so long is gone; what it wanted is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that has no reply. ``retry``: whether another try could succeed."""
+
+    error_type: str
+    error: str
+    retry: bool = False
+
+
+@dataclass(slots=True)
+class _Box:
+    done: deque[tuple[int, Any]] = field(default_factory=deque)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    seen: float = field(default_factory=time.monotonic)
+    collecting: int = 0
+
+
+class Mailbox:
+    """Boxes of replies, one per client. ``handle`` serves one request; many run at once on the event loop."""
+
+    def __init__(self, handle: Callable[[Any], Awaitable[Any]]) -> None:
+        self._handle = handle
+        self._boxes: dict[str, _Box] = {}
+        self._in_flight = 0
+        self._busy_since = 0.0
+        self.busy_s = 0.0
+        self.served = 0
+
+    @property
+    def load(self) -> int:
+        """Requests of all clients that are being served."""
+        return self._in_flight
+
+    def submit(self, client: str, requests: list[tuple[int, Any]]) -> None:
+        """Begins (number, request) pairs; the numbers are the client's own."""
+        self._forget()
+        box = self._boxes.setdefault(client, _Box())
+        box.seen = time.monotonic()
+        for number, request in requests:
+            box.tasks[number] = asyncio.create_task(self._serve(box, number, request))
+
+    async def collect(self, client: str, wait_s: float) -> list[tuple[int, Any]]:
+        """Every reply since the last call; waits up to ``wait_s`` for the first one."""
+        box = self._boxes.setdefault(client, _Box())
+        box.collecting += 1
+        try:
+            if not box.done:
+                box.wake.clear()
+                try:
+                    await asyncio.wait_for(box.wake.wait(), wait_s)
+                    await asyncio.sleep(LINGER_S)
+                except TimeoutError:
+                    pass
+        finally:
+            box.collecting -= 1
+            box.seen = time.monotonic()
+        replies = list(box.done)
+        box.done.clear()
+        return replies
+
+    async def _serve(self, box: _Box, number: int, request: Any) -> None:
+        if self._in_flight == 0:
+            self._busy_since = time.monotonic()
+        self._in_flight += 1
+        try:
+            reply = await self._reply(request)
+        finally:
+            self._in_flight -= 1
+            self.served += 1
+            if self._in_flight == 0:
+                self.busy_s += time.monotonic() - self._busy_since
+            box.tasks.pop(number, None)
+        box.done.append((number, reply))
+        box.wake.set()
+
+    async def _reply(self, request: Any) -> Any:
+        try:
+            return await self._handle(request)
+        except BadRequest as error:
+            return Failure("BadRequest", str(error))
+        except EngineDead:
+            # Raising would keep the broken engine in place for the next request; only a new process helps.
+            traceback.print_exc()
+            os._exit(1)
+        except Exception as error:
+            traceback.print_exc()
+            return Failure(type(error).__name__, str(error), retry=True)
+
+    def _forget(self) -> None:
+        gone = [c for c, b in self._boxes.items() if not b.collecting and time.monotonic() - b.seen > FORGET_S]
+        for client in gone:
+            for task in self._boxes.pop(client).tasks.values():
+                task.cancel()

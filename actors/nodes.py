@@ -1,0 +1,72 @@
+"""The nodes of the graph as Ray tasks. Each reads files, writes files, and commits by its manifest."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from actors.runner import RunSpec, advance, outcomes_name
+from pipeline.graph import Advance, Collect, Done, Ingest, Ingested
+from pipeline.storage.folder import Folder
+from pipeline.storage.journal import Part
+from pipeline.storage.manifest import NodeRecord, commit_node
+from pipeline.storage.shards import collect, shard_name, write_shards
+from pipeline.storage.source import Source
+
+
+@ray.remote
+class Scoreboard:
+    """What the running nodes have counted so far. Nothing depends on it but the display."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[str, float]] = {}
+
+    def post(self, node: str, counts: dict[str, float]) -> None:
+        """Takes a node's counts; the last word counts."""
+        self._counts[node] = counts
+
+    def read(self) -> dict[str, dict[str, float]]:
+        """Every node's counts."""
+        return self._counts
+
+
+def run_ingest(spec: RunSpec, source: Source, node: Ingest) -> NodeRecord:
+    """Cuts an input file into shards."""
+    folder = Folder(spec.config.out)
+    files = write_shards(folder, source, node.file, spec.config.data.shard_rows)
+    record = NodeRecord(node.name, Ingested(tuple(f.rows for f in files)), tuple(files), {})
+    commit_node(folder, spec.plan, record)
+    return record
+
+
+@ray.remote
+def run_advance(
+    spec: RunSpec, node: Advance, parts: list[Part], generators: list[Any], rewards: list[Any], scoreboard: Any
+) -> NodeRecord:
+    """Advances a shard's programs."""
+
+    def report(counts: dict[str, float]) -> None:
+        scoreboard.post.remote(node.name, counts)
+
+    return asyncio.run(advance(spec, node, parts, generators, rewards, report))
+
+
+@ray.remote
+def run_collect(spec: RunSpec, source: Source, node: Collect, segments: int) -> NodeRecord:
+    """Writes a shard's results and rejects from what its ``segments`` advance nodes left."""
+    folder = Folder(spec.config.out)
+    outcomes = [folder.read_table(outcomes_name(Advance(node.shard, i))) for i in range(segments)]
+    shard = folder.read_table(shard_name(node.shard))
+    results, rejects = collect(shard, pa.concat_tables(outcomes), source, spec.config.data.prompt)
+    files = [folder.write_table(f"results/part-{node.shard:05d}.parquet", results)]
+    if rejects.num_rows:
+        files.append(folder.write_table(f"rejects/part-{node.shard:05d}.parquet", rejects))
+    rewards = [r for r in results.column("reward").to_pylist() if r is not None and math.isfinite(r)]
+    counts = {"rows": results.num_rows, "rejected": rejects.num_rows, "reward_sum": sum(rewards), "finite": len(rewards)}
+    record = NodeRecord(node.name, Done(), tuple(files), counts)
+    commit_node(folder, spec.plan, record)
+    return record

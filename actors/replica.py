@@ -1,0 +1,83 @@
+"""What generator and reward-model actors share: an engine that starts once, behind a mailbox, with its own log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from actors.mailbox import Mailbox
+
+
+class Startable(Protocol):
+    """An engine or a reward engine."""
+
+    async def start(self) -> dict[str, Any]:
+        """Loads the model."""
+        ...
+
+    async def stop(self) -> None:
+        """Frees it."""
+        ...
+
+
+class Replica:
+    """Base of the Ray actors around engines. The engine starts with the first ``start`` or ``submit``.
+
+    A run whose draws are all in the journal already never loads a model.
+    """
+
+    def __init__(self, log: str | None) -> None:
+        if log:
+            _log_to(log)
+        self._mailbox = Mailbox(self._serve)
+        self._starting: asyncio.Task[dict[str, Any]] | None = None
+
+    def build(self) -> tuple[Startable, Callable[[Any], Awaitable[Any]]]:
+        """The engine, and what answers a request with it."""
+        raise NotImplementedError
+
+    async def start(self) -> dict[str, Any]:
+        """Loads the model unless that has begun; returns the settings as resolved."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        return await asyncio.shield(self._starting)
+
+    async def submit(self, client: str, requests: list[tuple[int, Any]]) -> None:
+        """Begins (number, request) pairs of a client."""
+        self._mailbox.submit(client, requests)
+
+    async def collect(self, client: str, wait_s: float) -> tuple[list[tuple[int, Any]], int]:
+        """The client's finished replies, and how many requests of all clients are in work here."""
+        return await self._mailbox.collect(client, wait_s), self._mailbox.load
+
+    async def stats(self) -> dict[str, Any]:
+        """Requests served, seconds in which there was something to serve, and the settings, if it ever started."""
+        settings = self._starting.result() if self._starting and self._starting.done() else {}
+        return {"served": self._mailbox.served, "busy_s": self._mailbox.busy_s, "settings": settings}
+
+    async def stop(self) -> None:
+        """Ends the engine and its child processes."""
+        if self._starting is not None:
+            await self._starting
+            await self._engine.stop()
+
+    async def _start(self) -> dict[str, Any]:
+        self._engine, self._answer = self.build()
+        return await self._engine.start()
+
+    async def _serve(self, request: Any) -> Any:
+        await self.start()
+        return await self._answer(request)
+
+
+def _log_to(path: str) -> None:
+    """Sends this process's output, and that of the processes it starts, to a file."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        stream.flush()
+        os.dup2(file, number)
+    os.close(file)

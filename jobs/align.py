@@ -1,0 +1,63 @@
+"""``raylign align``: runs a method over a data set."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from actors.cluster import Cluster
+from actors.executor import Executor
+from jobs.command import guarded, load_arguments
+from jobs.display import Display, closing_table
+from pipeline.sections import RunConfig
+
+USAGE = """
+usage: raylign align CONF.yaml [CONF.yaml ...] [key=value ...]
+
+Runs a method over a data set: prompts in, aligned responses and every candidate out, both as Parquet under out=.
+Later files and overrides win. The same command resumes a run that was interrupted.
+
+  raylign align conf/job/demo.yaml out=runs/first
+  raylign align conf/job/demo.yaml out=runs/more method.n=32 journal=runs/first/candidates
+
+Exit status: 0 all rows have a result; 1 the run failed; 2 bad configuration or input, found before any model was
+loaded; 3 finished, with rejected rows (see OUT/rejects).
+"""
+REJECTED = 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return guarded("align", USAGE, sys.argv[1:] if arguments is None else arguments, _work)
+
+
+def _work(arguments: list[str]) -> int:
+    config = load_arguments(arguments)
+    with Cluster(config.cluster) as cluster:
+        summary = align(config, cluster)
+    return REJECTED if summary["rejects"] else 0
+
+
+def align(config: RunConfig, cluster: Cluster, console: Console | None = None) -> dict[str, object]:
+    """Runs one configuration with progress and closing table; returns the summary. Raises ``RaylignError``."""
+    console = console or Console(highlight=False)
+    console.print(
+        f"{config.method.name} ({config.method.select}): generator {config.generator.model} on {config.generator.engine}, "
+        f"reward {config.reward.model} on {config.reward.engine} -> {config.out}",
+        soft_wrap=True,
+    )
+    with Display(config.method.name) as display:
+        executor = Executor(config, cluster, display.show)
+        executor.prepare()
+        summary = executor.run()
+    console.print(closing_table(summary, config.out))
+    if executor.logs:
+        console.print(f"engine logs: {', '.join(executor.logs)}", soft_wrap=True)
+    if summary["rejects"]:
+        console.print(f"rejected rows and why: {config.out}/rejects", soft_wrap=True)
+    return summary
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""What every command does around its work: read its arguments, turn errors into one clear line and a status."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from pipeline.config import load
+from pipeline.errors import RaylignError
+from pipeline.sections import RunConfig
+
+INTERRUPTED = 130
+
+
+def load_arguments(arguments: list[str]) -> RunConfig:
+    """Arguments with ``=`` are overrides, the others configuration files. Raises ``ConfigError``."""
+    overrides = [a for a in arguments if "=" in a]
+    return load([a for a in arguments if "=" not in a], overrides)
+
+
+def guarded(name: str, usage: str, arguments: list[str], work: Callable[[list[str]], int]) -> int:
+    """Runs a command's work; returns its exit status. SIGTERM is treated as Ctrl-C: stop cleanly, resume later."""
+    if any(a in ("-h", "--help") for a in arguments):
+        print(usage.strip())
+        return 0
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return work(arguments)
+    except RaylignError as error:
+        print(f"raylign {name}: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print(f"\nraylign {name}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,89 @@
+"""A run as a person sees it: a live line on a terminal, plain lines elsewhere, and the closing table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from actors.executor import Progress
+
+LINE_EVERY_S = 10.0
+WINDOW_S = 15.0
+
+
+class Display:
+    """Shows progress. On a terminal one line is kept up to date; elsewhere a line appears every ten seconds."""
+
+    def __init__(self, title: str, console: Console | None = None) -> None:
+        self._title = title
+        self._console = console or Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._last = -LINE_EVERY_S
+        self._seen: list[tuple[float, float, float, float]] = []
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Takes the run's state; prints or redraws if it is time to."""
+        line = self._line(progress)
+        if self._console.is_terminal:
+            self._live.update(Text(line))
+        elif progress.finished or time.monotonic() - self._last >= LINE_EVERY_S:
+            self._last = time.monotonic()
+            self._console.print(line, soft_wrap=True)
+
+    def _line(self, progress: Progress) -> str:
+        draws = progress.counts.get("draws", 0.0)
+        tokens = progress.counts.get("generated_tokens", 0.0)
+        now = (progress.seconds, float(progress.rows), draws, tokens)
+        self._seen = [s for s in self._seen if now[0] - s[0] <= WINDOW_S] + [now]
+        span = now[0] - self._seen[0][0]
+        rates = [(b - a) / span if span else 0.0 for a, b in zip(self._seen[0], now, strict=True)]
+        recalled = progress.counts.get("recalled", 0.0)
+        parts = [
+            f"{self._title}: {progress.rows:,}/{progress.total:,} rows",
+            f"{draws:,.0f} draws" + (f" (+ {recalled:,.0f} from the journal)" if recalled else ""),
+            f"{rates[3]:,.0f} tokens/s",
+        ]
+        if progress.finished:
+            parts[2] = f"{tokens:,.0f} tokens"
+            parts.append(f"done in {_duration(progress.seconds)}")
+        elif rates[1] > 0:
+            parts.append(f"{_duration((progress.total - progress.rows) / rates[1])} left")
+        return " · ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def closing_table(summary: Mapping[str, Any], out: str) -> Table:
+    """What a run came to, in one table."""
+    table = Table(show_header=False, title=f"{out}", title_justify="left")
+    counts = summary["counts"]
+    mean = summary["mean_reward"]
+    table.add_row("rows", f"{summary['results']:,} aligned, {summary['rejects']:,} rejected")
+    table.add_row("mean reward", "-" if mean is None else f"{mean:.4f}")
+    table.add_row("draws", f"{counts.get('draws', 0):,} made, {counts.get('recalled', 0):,} from the journal")
+    table.add_row("tokens", f"{counts.get('generated_tokens', 0):,} generated")
+    table.add_row("rewards", f"{counts.get('rewards', 0):,} scored")
+    table.add_row("wall time", _duration(summary["session"]["wall_s"]))
+    for kind, replicas in summary["engines"].items():
+        busy = ", ".join(f"{r['utilisation']:.0%}" for r in replicas)
+        table.add_row(f"{kind} busy", busy)
+    return table

@@ -1,0 +1,175 @@
+"""From YAML files and ``key=value`` overrides to one checked ``RunConfig``. The only module that knows OmegaConf."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import conf
+from pipeline import plugin
+from pipeline.errors import ConfigError
+from pipeline.sections import ClusterConfig, DataConfig, RunConfig
+
+CONF = Path(conf.__file__).parent
+"""The gallery: ``job/`` holds runs, the other folders the defaults of each plugin."""
+
+PLUGIN_SECTIONS = {"method": "name", "policy": "name", "generator": "engine", "reward": "engine"}
+TEMPLATES = ("auto", "chat", "raw")
+T = TypeVar("T")
+
+
+def load(files: Sequence[str], overrides: Sequence[str] = ()) -> RunConfig:
+    """Merges files, then overrides; later ones win. Raises ``ConfigError`` that names the key and what is valid."""
+    return build(merge(files, overrides))
+
+
+def merge(files: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The user's own settings as a plain nested dict, interpolations resolved."""
+    parts = [_read(name) for name in files]
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"{override!r} is neither a file nor an override: write key=value")
+    try:
+        merged = OmegaConf.merge(*parts, OmegaConf.from_dotlist(list(overrides)))
+        plain = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"configuration: {_first_line(error)}") from None
+    if not isinstance(plain, dict):
+        raise ConfigError("a configuration is a mapping of sections, not a list")
+    return {str(k): v for k, v in plain.items()}
+
+
+def build(settings: Mapping[str, Any]) -> RunConfig:
+    """Checks settings against the sections' dataclasses and the plugins they name."""
+    _check_keys("", settings, [f.name for f in dataclasses.fields(RunConfig)])
+    scalars = {k: v for k, v in settings.items() if k in ("out", "seed", "journal")}
+    run = _merge_section("", RunConfig, scalars)
+    run.data = _merge_section("data", DataConfig, _mapping("data", settings))
+    run.cluster = _merge_section("cluster", ClusterConfig, _mapping("cluster", settings))
+    for kind, field in PLUGIN_SECTIONS.items():
+        setattr(run, kind, _plugin_section(kind, field, _mapping(kind, settings, field)))
+    _check_run(run)
+    return run
+
+
+def to_yaml(run: RunConfig) -> str:
+    """The whole configuration as YAML; loading it gives the same run."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_dict(run)))
+
+
+def to_dict(run: RunConfig) -> dict[str, Any]:
+    """The whole configuration as nested dicts of plain values."""
+    return dataclasses.asdict(run)
+
+
+def _read(name: str) -> Any:
+    path = Path(name)
+    if not path.exists() and not path.is_absolute():
+        path = next((p for p in (CONF / name, CONF.parent / name, CONF / "job" / f"{name}.yaml") if p.is_file()), path)
+    if not path.is_file():
+        known = sorted(p.stem for p in (CONF / "job").glob("*.yaml"))
+        hint = plugin.nearest(Path(name).stem, known)
+        raise ConfigError(f"no configuration file {name!r}{hint}; the gallery has: {', '.join(known)}")
+    try:
+        return OmegaConf.load(path)
+    except Exception as error:  # YAML errors come in many classes; all of them name line and column
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _mapping(section: str, settings: Mapping[str, Any], name_field: str | None = None) -> dict[str, Any]:
+    value = settings.get(section)
+    if value is None:
+        return {}
+    if isinstance(value, str) and name_field:
+        return {name_field: value}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{section}: expected a mapping of settings, got {value!r}")
+    return dict(value)
+
+
+def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any:
+    default = next(f.default_factory for f in dataclasses.fields(RunConfig) if f.name == kind)
+    assert default is not dataclasses.MISSING
+    name = str(settings.get(name_field) or getattr(default(), name_field))
+    settings[name_field] = name = _resolve_auto(name) if name == "auto" else name
+    module = plugin.load(kind, name)
+    section = _merge_section(kind, module.Config, {**defaults(kind, name), **settings})
+    if check := getattr(module, "check", None):
+        try:
+            check(section)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    return section
+
+
+def defaults(kind: str, name: str) -> dict[str, Any]:
+    """The plugin's own YAML, ``conf/KIND/NAME.yaml``; empty if it has none."""
+    path = CONF / kind / f"{name}.yaml"
+    if not path.is_file():
+        return {}
+    loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    return {str(k): v for k, v in cast(dict[Any, Any], loaded or {}).items()}
+
+
+def _resolve_auto(name: str) -> str:
+    return "vllm" if importlib.util.find_spec("vllm") else "transformers"
+
+
+def _merge_section(section: str, schema: type[T], settings: Mapping[str, Any]) -> T:
+    _check_keys(section, settings, [f.name for f in dataclasses.fields(cast(Any, schema))])
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(settings)))
+        return cast(T, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        key = ".".join(p for p in (section, error.full_key or str(error.key or "")) if p)
+        raise ConfigError(f"{key or 'configuration'}: {_first_line(error)}") from None
+
+
+def _check_keys(section: str, settings: Mapping[str, Any], known: list[str]) -> None:
+    for key in settings:
+        if key not in known:
+            place = f"{section}.{key}" if section else str(key)
+            raise ConfigError(
+                f"unknown key {place!r}{plugin.nearest(str(key), known)}; valid here: {', '.join(sorted(known))}"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _check_run(run: RunConfig) -> None:
+    """What no plugin can check for itself."""
+    if not run.out:
+        raise ConfigError("out: name the run's directory, e.g. out=runs/first (any fsspec URL)")
+    if not run.data.input:
+        raise ConfigError("data.input: name a Parquet or JSON lines file, a glob or a list of them")
+    if run.data.template not in TEMPLATES:
+        raise ConfigError(f"data.template = {run.data.template!r}: choose one of {', '.join(TEMPLATES)}")
+    positive = {
+        "data.shard_rows": run.data.shard_rows,
+        "generator.replicas": run.generator.replicas,
+        "generator.max_tokens": run.generator.max_tokens,
+        "generator.max_in_flight": run.generator.max_in_flight,
+        "reward.replicas": run.reward.replicas,
+        "reward.max_in_flight": run.reward.max_in_flight,
+        "cluster.shards_in_flight": run.cluster.shards_in_flight,
+        "cluster.attempts": run.cluster.attempts,
+    }
+    for key, value in positive.items():
+        if value < 1:
+            raise ConfigError(f"{key} = {value}: it must be at least 1")
+    if run.data.limit is not None and run.data.limit < 1:
+        raise ConfigError(f"data.limit = {run.data.limit}: it must be at least 1, or null for all rows")
+    if not run.generator.temperature > 0:
+        raise ConfigError(f"generator.temperature = {run.generator.temperature}: draws need a positive temperature")
+    if not 0 < run.generator.top_p <= 1:
+        raise ConfigError(f"generator.top_p = {run.generator.top_p}: it must lie in (0, 1]")
+    if run.seed < 0:
+        raise ConfigError(f"seed = {run.seed}: it must not be negative")

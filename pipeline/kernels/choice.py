@@ -1,0 +1,52 @@
+"""From the name of a selection to the index of the response it keeps (METHODS.md, *Best-of-N and its relatives*)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.kernels import answers, rouge, selection
+
+SELECTIONS = ("best", "last", "soft", "majority", "weighted_majority", "mbr")
+UTILITIES = ("rouge1", "exact")
+
+
+def choose(
+    rule: str,
+    responses: Sequence[str],
+    rewards: Sequence[float],
+    rng: np.random.Generator,
+    *,
+    beta: float = 1.0,
+    utility: str = "rouge1",
+    answer: str = "math",
+    pattern: str | None = None,
+) -> int:
+    """Index of the response that ``rule`` keeps, in [0, len(responses)).
+
+    ``answer`` and ``pattern`` say how answers are extracted for the votes and for ``utility="exact"``; ``rng`` is
+    used by ``soft`` alone. Raises ``ValueError`` for an unknown rule or utility, or without responses.
+    """
+    if not responses:
+        raise ValueError("there is no response to choose from")
+
+    def classes() -> list[int | None]:
+        return answers.classes([answers.extract(text, answer, pattern) for text in responses], answer)
+
+    match rule:
+        case "best":
+            return selection.best(rewards)
+        case "last":
+            return selection.last(rewards)
+        case "soft":
+            return selection.soft(rewards, beta, rng)
+        case "majority":
+            return selection.majority(classes())
+        case "weighted_majority":
+            return selection.weighted_majority(classes(), rewards, beta)
+        case "mbr" if utility == "rouge1":
+            return selection.mbr(rouge.pairwise(responses))
+        case "mbr" if utility == "exact":
+            return selection.mbr(rouge.exact_match(classes()))
+    raise ValueError(f"no selection is called {rule!r} with utility {utility!r}; there are: {', '.join(SELECTIONS)}")

@@ -1,0 +1,165 @@
+"""The journal: every reply under the digest of what shaped it, in Parquet that people can read.
+
+It is a folder of parts (``*.parquet``, one row per reply, schema ``CANDIDATES``), each committed by a manifest in
+``_manifests`` that is written after it. Parts are only ever added. While a node runs, its replies go to small
+files under ``_open/PART`` as soon as they arrive, so that a kill loses only what was in flight; ``commit`` merges
+them into the part. Runs that name the same journal share their draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.keys import Key, digest
+from pipeline.storage.folder import FileRecord, Folder
+from pipeline.storage.schema import CANDIDATES
+from pipeline.types import Candidate
+
+
+def draw_digest(generator: str, key: Key, prompt: Sequence[int], prefix: Sequence[int]) -> str:
+    """The name of a response: the generator's fingerprint, the draw's key, and the tokens it continues. 32 hex digits."""
+    tokens = ",".join(map(str, prompt)) + "|" + ",".join(map(str, prefix))
+    return digest(("draw", generator, *key.parts(), tokens)).hex()
+
+
+def reply_digest(draw: str, scorer: str) -> str:
+    """The name of a response with its reward: the draw's digest and the reward model's fingerprint. 32 hex digits."""
+    return digest(("reply", draw, scorer)).hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A committed part. Its rows belong to input rows ``first`` to ``stop - 1`` of the data that ``data`` names."""
+
+    name: str
+    data: str
+    first: int
+    stop: int
+    rows: int
+
+    def may_hold(self, data: str, first: int, stop: int) -> bool:
+        """Whether it can hold replies for a shard; always True for another data set, whose ids may be the same."""
+        return self.data != data or (self.first < stop and first < self.stop)
+
+
+class Journal:
+    """A journal folder. ``owner`` names the run, so that two runs never touch each other's open files."""
+
+    def __init__(self, folder: Folder, owner: str) -> None:
+        self.folder = folder
+        self.owner = owner
+
+    def parts(self) -> list[Part]:
+        """Every committed part, in order of name."""
+        found = []
+        for name in self.folder.names("_manifests", ".json"):
+            value = self.folder.read_json(f"_manifests/{name}")
+            found.append(Part(value["name"], value["data"], value["first"], value["stop"], value["rows"]))
+        return found
+
+    def recover(self, data: str, first: int, stop: int) -> int:
+        """Commits what nodes of this run left open when they were killed; returns the rows saved."""
+        saved = 0
+        for name in self.folder.folders("_open"):
+            if not name.startswith(f"{self.owner}-"):
+                continue
+            if self.folder.exists(f"_manifests/{name}.json"):  # killed while the open files were being removed
+                self.folder.remove(f"_open/{name}")
+            else:
+                saved += JournalWriter(self, name, data, first, stop).commit(()).rows
+        return saved
+
+    def read(self, parts: Iterable[Part], ids: Sequence[str]) -> Replies:
+        """The replies of these rows in these parts."""
+        wanted = [("id", "in", list(ids))]
+        tables = [self.folder.read_table(part.name, filters=wanted) for part in parts]
+        return Replies(pa.concat_tables(tables) if tables else CANDIDATES.empty_table())
+
+
+class Replies:
+    """Replies of one shard's rows, found by name."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table.combine_chunks()
+        self._by_key = _first_rows(table.column("key"))
+        self._by_draw = _first_rows(table.column("draw"))
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def scored(self, key: str) -> Candidate | None:
+        """The candidate of this name with its reward, or None."""
+        i = self._by_key.get(key)
+        return None if i is None else self._candidate(i, self._value("reward", i))
+
+    def drawn(self, draw: str) -> Candidate | None:
+        """The same response as scored by another reward model, without its reward; or None."""
+        i = self._by_draw.get(draw)
+        return None if i is None else self._candidate(i, float("nan"))
+
+    def _candidate(self, i: int, reward: float) -> Candidate:
+        return Candidate(
+            response=self._value("response", i),
+            token_ids=tuple(self._value("token_ids", i)),
+            finish_reason=self._value("finish_reason", i),
+            reward=reward,
+            generated_tokens=self._value("generated_tokens", i),
+        )
+
+    def _value(self, column: str, i: int) -> Any:
+        return self._table.column(column)[i].as_py()
+
+
+def _first_rows(column: pa.ChunkedArray) -> dict[str, int]:
+    names = column.to_pylist()
+    return {name: i for i, name in zip(range(len(names) - 1, -1, -1), reversed(names), strict=True) if name is not None}
+
+
+class JournalWriter:
+    """Adds one node's replies. ``flush`` may run in another thread than ``commit``, never beside it."""
+
+    def __init__(self, journal: Journal, part: str, data: str, first: int, stop: int) -> None:
+        self._folder = journal.folder
+        self._part = part
+        self._data, self._first, self._stop = data, first, stop
+        self._flushed = 0
+
+    def flush(self, rows: list[dict[str, Any]]) -> None:
+        """Makes replies durable. The file is whole or absent, never torn."""
+        name = f"_open/{self._part}/{self._flushed:06d}.parquet"
+        self._flushed += 1
+        self._folder.write_table(name, pa.Table.from_pylist(rows, schema=CANDIDATES))
+
+    def commit(self, order: Sequence[str]) -> FileRecord:
+        """Merges what was flushed into the part, sorted by row (as in ``order``), chain, step and index.
+
+        The manifest is written after the part, the open files go last: a kill at any point loses and doubles nothing.
+        """
+        names = self._folder.names(f"_open/{self._part}", ".parquet")
+        tables = [self._folder.read_table(f"_open/{self._part}/{name}") for name in names]
+        table = _sorted(_unique(pa.concat_tables(tables)), order) if tables else CANDIDATES.empty_table()
+        record = FileRecord(f"{self._part}.parquet", 0, 0, "")
+        if table.num_rows:
+            record = self._folder.write_table(f"{self._part}.parquet", table)
+            span = {"data": self._data, "first": self._first, "stop": self._stop}
+            self._folder.write_json(f"_manifests/{self._part}.json", {**record.to_json(), **span})
+        self._folder.remove(f"_open/{self._part}")
+        return record
+
+
+def _unique(table: pa.Table) -> pa.Table:
+    seen: dict[str, int] = {}
+    for i, key in enumerate(table.column("key").to_pylist()):
+        seen.setdefault(key, i)
+    return table if len(seen) == table.num_rows else table.take(pa.array(list(seen.values())))
+
+
+def _sorted(table: pa.Table, order: Sequence[str]) -> pa.Table:
+    ranks = pc.index_in(table.column("id"), pa.array(order, pa.string())) if order else table.column("id")
+    keys = [(name, "ascending") for name in ("__rank__", "chain", "step", "kind", "index", "key")]
+    return table.append_column("__rank__", ranks).sort_by(keys).drop_columns(["__rank__"])

@@ -1,0 +1,95 @@
+"""The tables' columns, the same in every part (DESIGN.md, *Public contract*, *Tables*)."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+CANDIDATES = pa.schema(
+    [
+        ("id", pa.string()),
+        ("step", pa.int32()),
+        ("index", pa.int32()),
+        ("chain", pa.int32()),
+        ("kind", pa.string()),
+        ("response", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("finish_reason", pa.string()),
+        ("reward", pa.float64()),
+        ("cut", pa.int32()),  # response tokens that were kept; null where nothing was drawn
+        ("accepted", pa.bool_()),  # null where the method accepts or rejects nothing
+        ("key", pa.string()),  # digest of all that shaped the row: the draw and the reward model
+        ("draw", pa.string()),  # digest of all that shaped the response alone
+        ("generator", pa.string()),  # fingerprint of model, template and sampling
+        ("scorer", pa.string()),  # fingerprint of the reward model and its template
+        ("generated_tokens", pa.int32()),
+        ("prompt_tokens", pa.int32()),
+        ("cached_tokens", pa.int32()),
+    ]
+)
+"""The journal: one row per reply."""
+
+RESULTS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("response", pa.string()),
+        ("reward", pa.float64()),
+        ("method", pa.string()),
+        ("steps", pa.int32()),
+        ("candidates", pa.int32()),
+        ("generated_tokens", pa.int64()),
+    ]
+)
+"""A row's outcome; ``prompt`` and the input's other columns stand beside it (see ``results_schema``)."""
+
+REJECTS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("stage", pa.string()),
+        ("error_type", pa.string()),
+        ("error", pa.string()),
+    ]
+)
+"""Why a row has no result; the row itself stands beside it."""
+
+OUTCOMES = pa.schema([*RESULTS, *REJECTS.remove(0)])
+"""What an advance node leaves for its shard's collect node: either half is null."""
+
+ROW = "__row__"
+ID = "__id__"
+SHARD_COLUMNS = pa.schema([(ROW, pa.int64()), (ID, pa.string())])
+"""What ingest puts before the input's own columns: the position in the whole input, and the id."""
+
+RESERVED = {"prompt", *RESULTS.names, *REJECTS.names}
+
+
+def carried(input_schema: pa.Schema, prompt: str, id_column: str | None) -> list[tuple[str, str]]:
+    """The input's other columns as (name there, name in the output), in order.
+
+    A name that the output needs for itself gets ``input_`` before it.
+    """
+    taken = RESERVED | set(input_schema.names)
+    pairs = []
+    for name in input_schema.names:
+        if name in (prompt, id_column):
+            continue
+        out = name
+        while out in RESERVED or (out != name and out in taken):
+            out = f"input_{out}"
+        pairs.append((name, out))
+    return pairs
+
+
+def results_schema(input_schema: pa.Schema, prompt: str, id_column: str | None) -> pa.Schema:
+    """``id``, ``prompt`` as given, the outcome, then the input's other columns."""
+    return _with_row(RESULTS, input_schema, prompt, id_column)
+
+
+def rejects_schema(input_schema: pa.Schema, prompt: str, id_column: str | None) -> pa.Schema:
+    """``id``, ``prompt`` as given, what went wrong, then the input's other columns."""
+    return _with_row(REJECTS, input_schema, prompt, id_column)
+
+
+def _with_row(fixed: pa.Schema, input_schema: pa.Schema, prompt: str, id_column: str | None) -> pa.Schema:
+    others = [pa.field(out, input_schema.field(name).type) for name, out in carried(input_schema, prompt, id_column)]
+    head = [fixed.field(0), pa.field("prompt", input_schema.field(prompt).type)]
+    return pa.schema([*head, *list(fixed)[1:], *others])

@@ -1,0 +1,173 @@
+"""From input files to shards, and from a shard's rows to prompts, results and rejects.
+
+A shard is a Parquet file under ``_shards`` with the input's own columns, preceded by each row's position in the
+whole input and its id. It is what every later node reads, whatever the input was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import InputError
+from pipeline.keys import digest
+from pipeline.storage import source as sources
+from pipeline.storage.folder import FileRecord, Folder
+from pipeline.storage.schema import (
+    ID,
+    REJECTS,
+    RESULTS,
+    ROW,
+    SHARD_COLUMNS,
+    carried,
+    rejects_schema,
+    results_schema,
+)
+from pipeline.storage.source import Source, SourceFile
+from pipeline.types import Content, Message, RowError
+
+
+def shard_name(shard: int) -> str:
+    """Where a shard lies in the run's folder."""
+    return f"_shards/shard-{shard:05d}.parquet"
+
+
+def first_shard(source: Source, file: int, shard_rows: int) -> int:
+    """The number of the first shard of input file ``file``."""
+    return sum(-(-f.rows // shard_rows) for f in source.files[:file])
+
+
+def write_shards(folder: Folder, source: Source, file: int, shard_rows: int) -> list[FileRecord]:
+    """Cuts one input file into shards of ``shard_rows`` rows (the last may be shorter).
+
+    Raises ``InputError`` for an id that is null.
+    """
+    number = first_shard(source, file, shard_rows)
+    position = source.files[file].first
+    records = []
+    for table in _rechunk(sources.read(source, source.files[file], shard_rows), shard_rows):
+        rows = np.arange(position, position + len(table), dtype=np.int64)
+        ids = _ids(table, source, source.files[file], rows)
+        shard = pa.Table.from_arrays([pa.array(rows), ids, *table.columns], schema=_schema(source))
+        records.append(folder.write_table(shard_name(number), shard))
+        number += 1
+        position += len(table)
+    return records
+
+
+def check_unique(folder: Folder, shards: int) -> None:
+    """Raises ``InputError`` for an id that stands twice in the data set, naming both rows.
+
+    Holds 8 bytes per row: the ids' hashes, which are compared; the ids themselves only where hashes agree.
+    """
+    hashes = [_hashes(folder.read_table(shard_name(i), [ID]).column(ID)) for i in range(shards)]
+    values = np.sort(np.concatenate(hashes)) if hashes else np.zeros(0, dtype=np.uint64)
+    twice = values[1:][values[1:] == values[:-1]]
+    if not twice.size:
+        return
+    rows: dict[str, int] = {}
+    for i in range(shards):
+        table = folder.read_table(shard_name(i), [ROW, ID])
+        suspects = np.isin(_hashes(table.column(ID)), twice)
+        for row, name in zip(*(c.filter(pa.array(suspects)).to_pylist() for c in table.columns), strict=True):
+            if name in rows:
+                raise InputError(
+                    f"the id {name!r} stands twice, in rows {rows[name]} and {row} (counted from 0); draws are named after "
+                    "ids, so they must be unique: mend them, or name another column with data.id"
+                )
+            rows[name] = row
+
+
+def prompts(shard: pa.Table, prompt: str) -> Iterator[tuple[str, Content | RowError]]:
+    """Each row's id and prompt, or what is wrong with it."""
+    for name, value in zip(shard.column(ID).to_pylist(), shard.column(prompt).to_pylist(), strict=True):
+        yield name, _content(value)
+
+
+def collect(shard: pa.Table, outcomes: pa.Table, source: Source, prompt: str) -> tuple[pa.Table, pa.Table]:
+    """Results and rejects of a shard, each in input order; every row is in exactly one of them.
+
+    Raises ``ValueError`` if a row has no outcome or two.
+    """
+    order = pc.index_in(shard.column(ID), outcomes.column("id"))
+    if order.null_count or outcomes.num_rows != shard.num_rows:
+        raise ValueError(f"{outcomes.num_rows} outcomes for {shard.num_rows} rows, {order.null_count} rows have none")
+    ordered = outcomes.take(order)
+    failed = pc.is_valid(ordered.column("error_type"))
+    good = pc.invert(failed)
+    args = (source.schema, prompt, source.id_column)
+    results = _beside(shard.filter(good), ordered.filter(good), RESULTS, results_schema(*args), *args)
+    rejects = _beside(shard.filter(failed), ordered.filter(failed), REJECTS, rejects_schema(*args), *args)
+    return results, rejects
+
+
+def _beside(
+    shard: pa.Table,
+    outcomes: pa.Table,
+    fixed: pa.Schema,
+    schema: pa.Schema,
+    input_schema: pa.Schema,
+    prompt: str,
+    id_column: str | None,
+) -> pa.Table:
+    columns: dict[str, Any] = {name: outcomes.column(name) for name in fixed.names}
+    columns["prompt"] = shard.column(prompt)
+    columns |= {out: shard.column(name) for name, out in carried(input_schema, prompt, id_column)}
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _schema(source: Source) -> pa.Schema:
+    return pa.schema([*SHARD_COLUMNS, *source.schema])
+
+
+def _rechunk(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of exactly ``rows`` (the last may be shorter), whatever the row groups were."""
+    kept: list[pa.Table] = []
+    held = 0
+    for table in tables:
+        kept.append(table)
+        held += len(table)
+        while held >= rows:
+            whole = pa.concat_tables(kept).combine_chunks()
+            yield whole.slice(0, rows)
+            kept, held = [whole.slice(rows)], held - rows
+    if held:
+        yield pa.concat_tables(kept).combine_chunks()
+
+
+def _ids(table: pa.Table, source: Source, file: SourceFile, rows: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Array:
+    if source.id_column is None:
+        return pa.array([f"{file.label}-{row - file.first}" for row in rows.tolist()], pa.string())
+    column = table.column(source.id_column).combine_chunks()
+    if column.null_count:
+        row = int(rows[int(pc.index(pc.is_null(column), True).as_py())]) - file.first
+        raise InputError(f"{file.url}: row {row} (counted from 0) has no id in column {source.id_column!r}")
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise InputError(f"data.id: column {source.id_column!r} is {column.type}; ids are strings or numbers") from None
+
+
+def _hashes(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    raw = b"".join(digest((name,), size=8) for name in column.to_pylist())
+    return np.frombuffer(raw, dtype=np.uint64)
+
+
+def _content(value: Any) -> Content | RowError:
+    if value is None:
+        return RowError("prompt", "NullPrompt", "the prompt is null")
+    if isinstance(value, str):
+        return value if value.strip() else RowError("prompt", "EmptyPrompt", "the prompt is empty")
+    turns = [(m or {}).get("role") for m in value], [(m or {}).get("content") for m in value]
+    if not value:
+        return RowError("prompt", "EmptyPrompt", "the prompt has no messages")
+    for i, (role, content) in enumerate(zip(*turns, strict=True)):
+        if not isinstance(role, str) or not isinstance(content, str):
+            return RowError("prompt", "BadMessage", f"message {i} has no role or no content")
+    if value[-1]["role"] == "assistant":
+        return RowError("prompt", "BadMessage", "the last message is the assistant's; there is nothing to answer")
+    return tuple(Message(m["role"], m["content"]) for m in value)
