@@ -79,8 +79,8 @@ class Cluster:
         ):
             if need > have.get(resource, 0.0) + 1e-9:
                 raise RunFailed(
-                    f"{generator.replicas} generator and {reward.replicas} reward replicas need {need:g} {resource}s, the "
-                    f"cluster has {have.get(resource, 0.0):g}: lower replicas, or generator.{key} and reward.{key}"
+                    f"{generator.replicas} generator and {reward.replicas} reward replicas need {need:g} {resource}s, "
+                    f"the cluster has {have.get(resource, 0.0):g}: lower replicas, or generator.{key} and reward.{key}"
                 )
 
     def stats(self) -> dict[str, list[dict[str, Any]]]:

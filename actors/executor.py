@@ -13,8 +13,8 @@ from typing import Any
 import ray
 
 from actors.cluster import Cluster
+from actors.fulfil import RunSpec
 from actors.nodes import Scoreboard, run_advance, run_collect, run_ingest
-from actors.runner import RunSpec
 from pipeline import plugin
 from pipeline.config import to_yaml
 from pipeline.errors import RaylignError, RunFailed
@@ -85,7 +85,6 @@ class Executor:
             generator=digest((json.dumps(shaped, sort_keys=True),)).hex(),
             scorer=digest((config.reward.engine, scorer)).hex(),
             data=digest([f"{f.label} {f.bytes}" for f in self._source.files]).hex(),
-            rows=self._source.rows,
             journal=config.journal or f"{self.folder.url}/candidates",
         )
         self.folder.write("config.yaml", to_yaml(config).encode())
@@ -258,7 +257,9 @@ class Executor:
             "results": int(totals["rows"]),
             "rejects": int(totals["rejected"]),
             "mean_reward": totals["reward_sum"] / totals["finite"] if totals["finite"] else None,
-            "counts": {k: int(v) for k, v in sorted(totals.items()) if k not in ("rows", "rejected", "reward_sum", "finite")},
+            "counts": {
+                k: int(v) for k, v in sorted(totals.items()) if k not in ("rows", "rejected", "reward_sum", "finite")
+            },
             "session": {
                 "wall_s": round(seconds, 3),
                 "recovered": self._session.recovered,

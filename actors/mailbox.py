@@ -48,8 +48,6 @@ class Mailbox:
         self._handle = handle
         self._boxes: dict[str, _Box] = {}
         self._in_flight = 0
-        self._busy_since = 0.0
-        self.busy_s = 0.0
         self.served = 0
 
     @property
@@ -85,16 +83,12 @@ class Mailbox:
         return replies
 
     async def _serve(self, box: _Box, number: int, request: Any) -> None:
-        if self._in_flight == 0:
-            self._busy_since = time.monotonic()
         self._in_flight += 1
         try:
             reply = await self._reply(request)
         finally:
             self._in_flight -= 1
             self.served += 1
-            if self._in_flight == 0:
-                self.busy_s += time.monotonic() - self._busy_since
             box.tasks.pop(number, None)
         box.done.append((number, reply))
         box.wake.set()

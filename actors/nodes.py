@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from actors.runner import RunSpec, advance, outcomes_name
+from actors.fulfil import RunSpec
+from actors.runner import advance, outcomes_name
 from pipeline.graph import Advance, Collect, Done, Ingest, Ingested
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Part
@@ -66,7 +67,12 @@ def run_collect(spec: RunSpec, source: Source, node: Collect, segments: int) -> 
     if rejects.num_rows:
         files.append(folder.write_table(f"rejects/part-{node.shard:05d}.parquet", rejects))
     rewards = [r for r in results.column("reward").to_pylist() if r is not None and math.isfinite(r)]
-    counts = {"rows": results.num_rows, "rejected": rejects.num_rows, "reward_sum": sum(rewards), "finite": len(rewards)}
+    counts = {
+        "rows": results.num_rows,
+        "rejected": rejects.num_rows,
+        "reward_sum": sum(rewards),
+        "finite": len(rewards),
+    }
     record = NodeRecord(node.name, Done(), tuple(files), counts)
     commit_node(folder, spec.plan, record)
     return record

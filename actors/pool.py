@@ -193,5 +193,3 @@ class Pool:
         except BaseException as error:
             self.lost = error
             self.on_lost()
-
-

@@ -5,6 +5,7 @@ An engine plugin (``actors/engines/NAME.py``) has
     Config                          a dataclass that inherits from GeneratorConfig
     load_tokenizer(config)          -> Tokenizer; cheap, without weights; runners call it
     create(config)                  -> Engine; called in the replica's own process
+    validate(config)                optional; raises ValueError, with the key at fault, before anything starts
 
 and a reward plugin (``actors/rewards/NAME.py``) has
 

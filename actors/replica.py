@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -34,6 +35,8 @@ class Replica:
             _log_to(log)
         self._mailbox = Mailbox(self._serve)
         self._starting: asyncio.Task[dict[str, Any]] | None = None
+        self._answering = 0
+        self._busy_since = self._busy_s = 0.0
 
     def build(self) -> tuple[Startable, Callable[[Any], Awaitable[Any]]]:
         """The engine, and what answers a request with it."""
@@ -56,7 +59,7 @@ class Replica:
     async def stats(self) -> dict[str, Any]:
         """Requests served, seconds in which there was something to serve, and the settings, if it ever started."""
         settings = self._starting.result() if self._starting and self._starting.done() else {}
-        return {"served": self._mailbox.served, "busy_s": self._mailbox.busy_s, "settings": settings}
+        return {"served": self._mailbox.served, "busy_s": self._busy_s, "settings": settings}
 
     async def stop(self) -> None:
         """Ends the engine and its child processes."""
@@ -70,7 +73,15 @@ class Replica:
 
     async def _serve(self, request: Any) -> Any:
         await self.start()
-        return await self._answer(request)
+        if self._answering == 0:
+            self._busy_since = time.monotonic()
+        self._answering += 1
+        try:
+            return await self._answer(request)
+        finally:
+            self._answering -= 1
+            if self._answering == 0:
+                self._busy_s += time.monotonic() - self._busy_since
 
 
 def _log_to(path: str) -> None:

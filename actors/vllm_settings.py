@@ -68,10 +68,11 @@ class VllmProcess:
         ``arguments`` are the caller's ``AsyncEngineArgs``. Raises ``ConfigError`` for arguments that vLLM refuses.
         """
         prepare_environment(self._threads)
-        self._engine = await asyncio.to_thread(self._create, context, arguments)
+        await asyncio.to_thread(self._create, context, arguments)
         return resolved(self._engine)
 
-    def _create(self, context: int, arguments: dict[str, Any]) -> Any:
+    def _create(self, context: int, arguments: dict[str, Any]) -> None:
+        # kept here, not returned: the thread's future would hold on to the engine after its end
         from vllm import AsyncEngineArgs
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -80,7 +81,7 @@ class VllmProcess:
         chosen = engine_arguments(self._options, context, on_cpu=current_platform.is_cpu())
         chosen |= {"model": model, **arguments, **self._options.engine_args}
         try:
-            return AsyncLLM.from_engine_args(AsyncEngineArgs(**chosen))
+            self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**chosen))
         except (TypeError, ValueError, NotImplementedError) as error:
             raise ConfigError(
                 f"vLLM cannot serve {self._section}.model={self._model!r} with these options: {error} "

@@ -24,8 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
     command, *rest = arguments
     if command not in COMMANDS:
         known = sorted(COMMANDS)
-        print(f"raylign: no command is called {command!r}{nearest(command, known)}; there are: {', '.join(known)}",
-              file=sys.stderr)
+        print(
+            f"raylign: no command is called {command!r}{nearest(command, known)}; there are: {', '.join(known)}",
+            file=sys.stderr,
+        )
         return 2
     status: int = import_module(f"jobs.{command}").main(rest)
     return status

@@ -100,9 +100,9 @@ def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any
     settings[name_field] = name = _resolve_auto(name) if name == "auto" else name
     module = plugin.load(kind, name)
     section = _merge_section(kind, module.Config, {**defaults(kind, name), **settings})
-    if check := getattr(module, "check", None):
+    if validate := getattr(module, "validate", None):
         try:
-            check(section)
+            validate(section)
         except ValueError as error:
             raise ConfigError(str(error)) from None
     return section

@@ -41,7 +41,7 @@ class Config(GeneratorConfig):
     log: str | None = None
 
 
-def check(config: Config) -> None:
+def validate(config: Config) -> None:
     """Raises ``ValueError`` for settings no toy model has."""
     if not 1 <= config.letters <= 26:
         raise ValueError(f"generator.letters = {config.letters}: choose 1 to 26")

@@ -30,7 +30,7 @@ class Config(MethodConfig):
     answer: AnswerConfig = field(default_factory=AnswerConfig)
 
 
-def check(config: Config) -> None:
+def validate(config: Config) -> None:
     """Raises ``ValueError``, with the key at fault, for what no run could use."""
     if config.n < 1:
         raise ValueError(f"method.n = {config.n}: best-of-N needs at least one draw")

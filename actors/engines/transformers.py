@@ -1,0 +1,143 @@
+"""Generation with ``transformers``: the fallback where vLLM doesn't run, and the reference it is compared with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from actors.batching import Inbox, Ticket, by_padded_tokens
+from actors.chat_template import ChatTokenizer, ModelText
+from actors.decoding import Decoder, Row, Sampler, uniforms
+from actors.protocol import BadRequest, GenerateRequest, Generation, check_tokens
+from actors.torch_models import TorchOptions, is_out_of_memory, load, release_memory
+from pipeline.errors import ConfigError
+from pipeline.sections import GeneratorConfig
+
+_ATTENTION = {"full_attention", "sliding_attention"}
+
+
+@dataclass
+class Config(TorchOptions, GeneratorConfig):
+    """The generator section with ``engine: transformers``."""
+
+    engine: str = "transformers"
+
+
+def model_text(config: Config) -> ModelText:
+    """What rendering for this model depends on."""
+    return ModelText("generator", config.model, config.chat_template, config.max_model_len, config.trust_remote_code)
+
+
+def load_tokenizer(config: Config) -> ChatTokenizer:
+    """The model's tokenizer; reads no weights beyond what its fingerprint takes."""
+    tokenizer = ChatTokenizer(model_text(config))
+    if law := config.law():
+        tokenizer.fingerprint = blake2b(f"{tokenizer.fingerprint}\0{law}".encode(), digest_size=16).hexdigest()
+    return tokenizer
+
+
+def create(config: Config) -> TransformersEngine:
+    """An engine that is yet to be started. Raises ``ConfigError`` for settings or models that it can't sample with."""
+    if config.temperature < 0:
+        raise ConfigError(f"generator.temperature={config.temperature}: give 0 (greedy) or more")
+    if not 0 < config.top_p <= 1:
+        raise ConfigError(f"generator.top_p={config.top_p}: give more than 0 and at most 1")
+    layers = set(getattr(model_text(config).load_config().get_text_config(), "layer_types", None) or ())
+    if layers - _ATTENTION:
+        raise ConfigError(
+            f"generator.model={config.model!r} has layers without a key-value cache "
+            f"({', '.join(sorted(layers - _ATTENTION))}); use generator.engine=vllm"
+        )
+    return TransformersEngine(config)
+
+
+class TransformersEngine:
+    """``protocol.Engine`` with one worker thread, in which rows join and leave the batch at every step."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._tokenizer = load_tokenizer(config)
+        self._inbox: Inbox[GenerateRequest, Generation] = Inbox("transformers generator")
+        self._waiting: deque[Row] = deque()
+        self._decoder: Any = None
+        self._budget = 0
+
+    async def start(self) -> dict[str, Any]:
+        """See ``protocol.Engine``."""
+        config = self._config
+        loaded = await asyncio.to_thread(load, "AutoModelForCausalLM", model_text(config), config, config.threads)
+        sampler = Sampler(config.temperature, config.top_p)
+        self._decoder = Decoder(loaded.model, loaded.device, sampler, self._tokenizer.stop_ids)
+        self._budget = loaded.max_batch_tokens
+        self._inbox.start(self._work)
+        own = {"context": self._tokenizer.context, "stop_ids": list(self._tokenizer.stop_ids)}
+        return loaded.settings | own
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        """See ``protocol.Engine``. Stops at the model's context, if that comes before ``max_tokens``."""
+        check_tokens(request, self._tokenizer.context, self._tokenizer.vocabulary)
+        return await self._inbox.ask(request)
+
+    async def stop(self) -> None:
+        """See ``protocol.Engine``."""
+        await self._inbox.stop()
+        self._decoder = None
+
+    def _work(self) -> None:
+        while (tickets := self._inbox.take(wait=not self._decoder.rows and not self._waiting)) is not None:
+            self._waiting.extend(self._row(ticket) for ticket in tickets)
+            try:
+                self._advance()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._retreat()
+
+    def _row(self, ticket: Ticket[GenerateRequest, Generation]) -> Row:
+        request = ticket.request
+        count = min(request.max_tokens, self._tokenizer.context - len(request.token_ids))
+        return Row(request.token_ids, uniforms(request.seed, count), owner=ticket)
+
+    def _advance(self) -> None:
+        """Lets waiting rows join, then draws a token for every row."""
+        joining: list[Row] = []
+        while self._waiting and (not (self._decoder.rows or joining) or self._has_room(joining)):
+            joining.append(self._waiting.popleft())
+        # put back until they are in the batch, so that running out of memory loses none
+        self._waiting.extendleft(reversed(joining))
+        for batch in by_padded_tokens([len(row.prompt) for row in joining], self._budget):
+            rows = [joining[i] for i in batch]
+            done = self._decoder.join(rows)
+            for row in rows:
+                self._waiting.remove(row)
+            self._answer(done)
+        if self._decoder.rows:
+            self._answer(self._decoder.step())
+
+    def _has_room(self, joining: list[Row]) -> bool:
+        rows = [*self._decoder.rows, *joining, self._waiting[0]]
+        return len(rows) * max(row.final_length for row in rows) <= self._budget
+
+    def _retreat(self) -> None:
+        """After running out of memory: half the budget for good, and the rows of the batch start again."""
+        rows = self._decoder.rows or [self._waiting[0]]
+        self._decoder.clear()
+        release_memory()
+        self._budget = max(1, min(self._budget, len(rows) * max(r.final_length for r in rows)) // 2)
+        if len(rows) == 1:
+            self._waiting = deque(row for row in self._waiting if row is not rows[0])
+            self._inbox.answer([(rows[0].owner, BadRequest("this request alone does not fit in the device's memory"))])
+        else:
+            self._waiting.extendleft(Row(row.prompt, row.uniforms, row.owner) for row in reversed(rows))
+
+    def _answer(self, done: list[Row]) -> None:
+        answers: list[tuple[Any, Generation | Exception]] = []
+        for row in done:
+            if row.finish_reason is None:
+                answers.append((row.owner, BadRequest("the model gave no finite probabilities for this request")))
+            else:
+                answers.append((row.owner, Generation(tuple(row.new), row.finish_reason)))
+        self._inbox.answer(answers)

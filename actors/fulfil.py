@@ -1,0 +1,199 @@
+"""Grants the wishes of a shard's programs: from the journal where it has the reply, else from the pools.
+
+Replies come back as callbacks on the runner's event loop. Each reply that was paid for is kept as a row of the
+journal, under the digest of everything that shaped it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from actors.generator import Generated
+from actors.mailbox import Failure
+from actors.pool import Pool
+from actors.protocol import BadRequest, GenerateRequest, ScoreRequest, Tokenizer
+from pipeline.driver import Ask, PartReply, Suspended
+from pipeline.effects import Draw, Grant, Sample, Score
+from pipeline.keys import Key
+from pipeline.sections import RunConfig
+from pipeline.storage.journal import Replies, draw_digest, reply_digest
+from pipeline.storage.manifest import Plan
+from pipeline.types import Candidate, Prompt, RowError, Text
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What every node of a run needs to know. Small, since it travels with each of them.
+
+    ``generator`` and ``scorer`` are the fingerprints of all that shapes a response and a reward; ``data`` names the
+    input, ``journal`` is the URL of the journal.
+    """
+
+    config: RunConfig
+    plan: Plan
+    generator: str
+    scorer: str
+    data: str
+    journal: str
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where replies come from: the tokenizer, the journal's replies for this shard, and the two pools."""
+
+    tokenizer: Tokenizer
+    replies: Replies
+    generators: Pool
+    rewards: Pool
+
+
+Tell = Callable[[Ask, PartReply | RowError | Suspended], None]
+Keep = Callable[[dict[str, Any]], None]
+
+
+class Fulfiller:
+    """``dispatch`` an ask; ``tell`` is called once with its reply, ``keep`` once with each new row of the journal."""
+
+    def __init__(self, spec: RunSpec, sources: Sources, tell: Tell, keep: Keep, counts: Counter[str]) -> None:
+        self._spec, self._sources = spec, sources
+        self._tell, self._keep, self._counts = tell, keep, counts
+
+    def dispatch(self, ask: Ask, prompt: Prompt) -> None:
+        """Begins to find the reply; may tell it at once."""
+        match ask.effect:
+            case Draw():
+                self._draw(ask, ask.effect, prompt)
+            case Sample():
+                self._sample(ask, ask.effect, prompt)
+            case Score():
+                self._score_given(ask, ask.effect, prompt)
+            case Grant():
+                self._tell(ask, Suspended("grant"))
+
+    def _draw(self, ask: Ask, effect: Draw, prompt: Prompt) -> None:
+        draw = draw_digest(self._spec.generator, ask.key, prompt.token_ids, effect.prefix)
+        if known := self._recall(draw, self._spec.scorer):
+            self._tell(ask, known)
+            return
+        if known := self._sources.replies.drawn(draw):  # by an earlier run, with another reward model
+            self._counts["rescored"] += 1
+            self._score(ask, draw, known, prompt, 0)
+            return
+
+        def on_reply(new: Generated) -> None:
+            self._counts["draws"] += 1
+            self._score(ask, draw, _candidate(new, effect.prefix), prompt, new.generation.cached_tokens)
+
+        self._sources.rewards.start()  # both models load at the same time
+        self._generate(ask, prompt.token_ids, effect.prefix, prompt.max_tokens, on_reply)
+
+    def _sample(self, ask: Ask, effect: Sample, prompt: Prompt) -> None:
+        tokenizer = self._sources.tokenizer
+        try:
+            token_ids = tuple(tokenizer.render(effect.messages, self._spec.config.data.template))
+        except BadRequest as error:
+            self._tell(ask, RowError("generate", "BadPrompt", str(error)))
+            return
+        draw = draw_digest(self._spec.generator, ask.key, token_ids, ())
+        if known := self._recall(draw, ""):
+            self._tell(ask, Text(known.response, known.token_ids, known.finish_reason))
+            return
+
+        def on_reply(new: Generated) -> None:
+            self._counts["samples"] += 1
+            text = _candidate(new, ())
+            self._keep(self._row(ask, draw, text, prompt, new.generation.cached_tokens, scorer=""))
+            self._tell(ask, Text(text.response, text.token_ids, text.finish_reason))
+
+        cap = min(effect.max_tokens or self._spec.config.generator.max_tokens, tokenizer.context - len(token_ids))
+        self._generate(ask, token_ids, (), cap, on_reply)
+
+    def _score_given(self, ask: Ask, effect: Score, prompt: Prompt) -> None:
+        response = effect.responses[ask.part]
+        draw = draw_digest(f"given {response}", ask.key, prompt.token_ids, ())
+        if known := self._recall(draw, self._spec.scorer):
+            self._tell(ask, known.reward)
+            return
+        self._score(ask, draw, Candidate(response, (), "stop"), prompt, 0)
+
+    def _recall(self, draw: str, scorer: str) -> Candidate | None:
+        known = self._sources.replies.scored(reply_digest(draw, scorer))
+        if known is not None:
+            self._counts["recalled"] += 1
+        return known
+
+    def _generate(
+        self,
+        ask: Ask,
+        prompt: tuple[int, ...],
+        prefix: tuple[int, ...],
+        cap: int,
+        on_reply: Callable[[Generated], None],
+    ) -> None:
+        """Continues ``prefix`` so that the whole has at most ``cap`` tokens."""
+        if cap - len(prefix) < 1:
+            taken = f"a prompt of {len(prompt)} tokens and a prefix of {len(prefix)}"
+            self._tell(ask, RowError("generate", "NoRoom", f"{taken} leave no room for a response"))
+            return
+
+        def on_generated(reply: Generated | Failure) -> None:
+            if isinstance(reply, Failure):
+                self._tell(ask, RowError("generate", reply.error_type, reply.error))
+                return
+            self._counts["generated_tokens"] += len(reply.generation.token_ids)
+            self._counts["prompt_tokens"] += len(prompt) + len(prefix)
+            self._counts["cached_tokens"] += reply.generation.cached_tokens
+            on_reply(reply)
+
+        request = GenerateRequest(prompt + prefix, cap - len(prefix), self._seed(ask.key), len(prefix))
+        self._sources.generators.submit(request, ask.row, on_generated)
+
+    def _seed(self, key: Key) -> int | None:
+        return key.engine_seed() if self._spec.config.generator.seed_requests else None
+
+    def _score(self, ask: Ask, draw: str, candidate: Candidate, prompt: Prompt, cached: int) -> None:
+        def on_reward(reply: float | Failure) -> None:
+            if isinstance(reply, Failure):
+                self._tell(ask, RowError("score", reply.error_type, reply.error))
+                return
+            self._counts["rewards"] += 1
+            scored = replace(candidate, reward=reply)
+            self._keep(self._row(ask, draw, scored, prompt, cached, self._spec.scorer))
+            self._tell(ask, scored if isinstance(ask.effect, Draw) else reply)
+
+        self._sources.rewards.submit(ScoreRequest(prompt.content, candidate.response), ask.row, on_reward)
+
+    def _row(
+        self, ask: Ask, draw: str, candidate: Candidate, prompt: Prompt, cached: int, scorer: str
+    ) -> dict[str, Any]:
+        """A row of the candidates table (schema ``CANDIDATES``)."""
+        effect = ask.effect
+        drawn = isinstance(effect, Draw | Sample)
+        return {
+            "id": ask.row,
+            "step": 0 if isinstance(effect, Grant) else effect.step,
+            "index": ask.index,
+            "chain": effect.chain if isinstance(effect, Draw) else 0,
+            "kind": "grant" if isinstance(effect, Grant) else effect.kind,
+            "response": candidate.response,
+            "token_ids": candidate.token_ids,
+            "finish_reason": candidate.finish_reason if drawn else None,
+            "reward": candidate.reward if scorer else None,
+            "cut": len(effect.prefix) if isinstance(effect, Draw) else None,
+            "accepted": None,
+            "key": reply_digest(draw, scorer),
+            "draw": draw,
+            "generator": self._spec.generator if drawn else None,
+            "scorer": scorer or None,
+            "generated_tokens": candidate.generated_tokens,
+            "prompt_tokens": len(prompt.token_ids),
+            "cached_tokens": cached,
+        }
+
+
+def _candidate(new: Generated, prefix: tuple[int, ...]) -> Candidate:
+    tokens = new.generation.token_ids
+    return Candidate(new.response, prefix + tokens, new.generation.finish_reason, generated_tokens=len(tokens))
