@@ -84,7 +84,9 @@ class ModelText:
         limits = [getattr(text_config, name, None) for name in names] + [tokenizer.model_max_length]
         known = [int(limit) for limit in limits if limit is not None and 0 < limit < _UNBOUNDED]
         if not known:
-            raise ConfigError(f"{self.section}.model={self.model!r} does not say its context; set {self.section}.max_model_len")
+            raise ConfigError(
+                f"{self.section}.model={self.model!r} does not say its context; set {self.section}.max_model_len"
+            )
         return min(known)
 
 
@@ -115,6 +117,15 @@ class ChatTokenizer:
             return _render_raw(self._tokenizer, content)
         return render_chat(self._tokenizer, turns(content), add_generation_prompt=True)
 
+    def check(self, token_ids: tuple[int, ...]) -> None:
+        """Raises ``BadRequest`` for a prompt that would kill an engine, or that leaves no room for a new token."""
+        if not token_ids:
+            raise BadRequest("the prompt has no tokens")
+        if len(token_ids) >= self.context:
+            raise BadRequest(f"the prompt has {len(token_ids)} tokens; the generator's context is {self.context}")
+        if not (0 <= min(token_ids) and max(token_ids) < self.vocabulary):
+            raise BadRequest(f"the prompt has token ids outside the generator's vocabulary of {self.vocabulary}")
+
     def decode(self, token_ids: tuple[int, ...]) -> str:
         """See ``protocol.Tokenizer``. An end token is left out even where the tokenizer doesn't call it special."""
         ids = list(token_ids)
@@ -144,7 +155,9 @@ class PairRenderer:
         A sequence classifier pools the last token that is not its pad token, so trailing pad tokens (where it is
         also the end token) are left out here; then every engine pools the same one.
         """
-        ids = render_chat(self._tokenizer, (*turns(content), Message("assistant", response)), add_generation_prompt=False)
+        ids = render_chat(
+            self._tokenizer, (*turns(content), Message("assistant", response)), add_generation_prompt=False
+        )
         while len(ids) > 1 and ids[-1] == self._pad:
             ids.pop()
         if len(ids) > self.context:

@@ -27,6 +27,7 @@ class Row:
     finish_reason: FinishReason | None = None
     broken: bool = False
     """The model gave no finite probabilities."""
+    answered: bool = False
 
     @property
     def final_length(self) -> int:
@@ -37,6 +38,11 @@ class Row:
     def done(self) -> bool:
         """Nothing is to be added."""
         return self.broken or self.finish_reason is not None
+
+
+def padded_tokens(rows: list[Row]) -> int:
+    """The size of a batch of these rows in the end: their number times the longest. None have 0."""
+    return len(rows) * max((row.final_length for row in rows), default=0)
 
 
 def uniforms(seed: int | None, count: int) -> NDArray[np.float64]:
@@ -65,7 +71,9 @@ class Sampler:
             cumulated = probabilities.cumsum(-1)
             total = cumulated[:, -1]
             # below the total, so that the first entry above it has a probability of more than 0
-            target = torch.minimum(torch.tensor(numbers, dtype=total.dtype, device=total.device) * total, total.nextafter(total * 0))
+            target = torch.minimum(
+                torch.tensor(numbers, dtype=total.dtype, device=total.device) * total, total.nextafter(total * 0)
+            )
             tokens = torch.searchsorted(cumulated, target[:, None], right=True)[:, 0]
         chosen: list[int] = torch.where(total.isfinite(), tokens, -1).tolist()
         return chosen
@@ -97,11 +105,6 @@ class Decoder:
         self.rows: list[Row] = []
         self._cache: Any = None
         self._mask: Any = None
-
-    def fits(self, row: Row, budget: int) -> bool:
-        """Whether the batch, padded to its longest row when that is complete, stays within ``budget`` tokens."""
-        longest = max([r.final_length for r in self.rows] + [row.final_length])
-        return (len(self.rows) + 1) * longest <= budget
 
     def join(self, rows: list[Row]) -> list[Row]:
         """Prefills rows, draws their first token, and adds them to the batch; returns those that are done."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,8 @@ from pipeline.storage.source import Source, inspect
 
 TICK_S = 0.5
 CANCEL_S = 10.0
+PER_ROW = ("rows", "rejected", "reward_sum", "finite")
+"""What collect nodes count; the summary shows it elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +219,11 @@ class Executor:
         seconds = time.monotonic() - self._session.started
         return Progress(int(rows), self._source.rows, totals, seconds, finished)
 
-    def _totals(self) -> Counter[str]:
-        totals: Counter[str] = Counter()
+    def _totals(self) -> dict[str, float]:
+        totals: dict[str, float] = defaultdict(float)
         for record in self._done.values():
             for name, value in record.counts.items():
-                totals[name] += value  # type: ignore[assignment]  # sums of floats, too
+                totals[name] += value
         return totals
 
     def _cancel(self) -> None:
@@ -257,9 +259,7 @@ class Executor:
             "results": int(totals["rows"]),
             "rejects": int(totals["rejected"]),
             "mean_reward": totals["reward_sum"] / totals["finite"] if totals["finite"] else None,
-            "counts": {
-                k: int(v) for k, v in sorted(totals.items()) if k not in ("rows", "rejected", "reward_sum", "finite")
-            },
+            "counts": {k: int(v) for k, v in sorted(totals.items()) if k not in PER_ROW},
             "session": {
                 "wall_s": round(seconds, 3),
                 "recovered": self._session.recovered,

@@ -24,7 +24,9 @@ def reward_column(text: ModelText, column: int | None) -> int:
     logits = int(config.num_labels)
     if column is None and logits > 1:
         names = ", ".join(f"{i}: {name}" for i, name in sorted(config.id2label.items()))
-        raise ConfigError(f"reward.model={text.model!r} has {logits} logits ({names}); say which one with reward.column")
+        raise ConfigError(
+            f"reward.model={text.model!r} has {logits} logits ({names}); say which one with reward.column"
+        )
     if column is not None and not 0 <= column < logits:
         raise ConfigError(f"reward.column={column}, but reward.model={text.model!r} has {logits} logit(s), from 0")
     return column or 0

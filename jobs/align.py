@@ -43,8 +43,8 @@ def align(config: RunConfig, cluster: Cluster, console: Console | None = None) -
     """Runs one configuration with progress and closing table; returns the summary. Raises ``RaylignError``."""
     console = console or Console(highlight=False)
     console.print(
-        f"{config.method.name} ({config.method.select}): generator {config.generator.model} on {config.generator.engine}, "
-        f"reward {config.reward.model} on {config.reward.engine} -> {config.out}",
+        f"{config.method.name} ({config.method.select}): "
+        f"generator {config.generator.model} on {config.generator.engine}, reward {config.reward.model} on {config.reward.engine} -> {config.out}",
         soft_wrap=True,
     )
     with Display(config.method.name) as display:

@@ -26,7 +26,7 @@ class DataConfig:
 
 @dataclass
 class AnswerConfig:
-    """How an answer is found in a response: ``last_number``, ``boxed``, ``math``, ``choice``, or ``regex`` with ``pattern``."""
+    """How an answer is found: ``last_number``, ``boxed``, ``math``, ``choice``, or ``regex`` with ``pattern``."""
 
     how: str = "math"
     pattern: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -10,11 +11,13 @@ from typing import Any
 
 from actors.batching import Inbox, Ticket, by_padded_tokens
 from actors.chat_template import ChatTokenizer, ModelText
-from actors.decoding import Decoder, Row, Sampler, uniforms
-from actors.protocol import BadRequest, GenerateRequest, Generation, check_tokens
+from actors.decoding import Decoder, Row, Sampler, padded_tokens, uniforms
+from actors.protocol import BadRequest, GenerateRequest, Generation
 from actors.torch_models import TorchOptions, is_out_of_memory, load, release_memory
 from pipeline.errors import ConfigError
 from pipeline.sections import GeneratorConfig
+
+log = logging.getLogger(__name__)
 
 _ATTENTION = {"full_attention", "sliding_attention"}
 
@@ -62,6 +65,7 @@ class TransformersEngine:
         self._tokenizer = load_tokenizer(config)
         self._inbox: Inbox[GenerateRequest, Generation] = Inbox("transformers generator")
         self._waiting: deque[Row] = deque()
+        self._joining: list[Row] = []
         self._decoder: Any = None
         self._budget = 0
 
@@ -78,7 +82,7 @@ class TransformersEngine:
 
     async def generate(self, request: GenerateRequest) -> Generation:
         """See ``protocol.Engine``. Stops at the model's context, if that comes before ``max_tokens``."""
-        check_tokens(request, self._tokenizer.context, self._tokenizer.vocabulary)
+        self._tokenizer.check(request.token_ids)
         return await self._inbox.ask(request)
 
     async def stop(self) -> None:
@@ -103,32 +107,30 @@ class TransformersEngine:
 
     def _advance(self) -> None:
         """Lets waiting rows join, then draws a token for every row."""
-        joining: list[Row] = []
-        while self._waiting and (not (self._decoder.rows or joining) or self._has_room(joining)):
-            joining.append(self._waiting.popleft())
-        # put back until they are in the batch, so that running out of memory loses none
-        self._waiting.extendleft(reversed(joining))
-        for batch in by_padded_tokens([len(row.prompt) for row in joining], self._budget):
-            rows = [joining[i] for i in batch]
-            done = self._decoder.join(rows)
-            for row in rows:
-                self._waiting.remove(row)
+        while self._waiting and self._has_room(self._waiting[0]):
+            self._joining.append(self._waiting.popleft())
+        candidates = self._joining
+        for batch in by_padded_tokens([len(row.prompt) for row in candidates], self._budget):
+            done = self._decoder.join([candidates[i] for i in batch])
             self._answer(done)
+        self._joining = []
         if self._decoder.rows:
             self._answer(self._decoder.step())
 
-    def _has_room(self, joining: list[Row]) -> bool:
-        rows = [*self._decoder.rows, *joining, self._waiting[0]]
-        return len(rows) * max(row.final_length for row in rows) <= self._budget
+    def _has_room(self, row: Row) -> bool:
+        """Whether a row fits beside those of the batch; one alone always does."""
+        rows = [*self._decoder.rows, *self._joining]
+        return not rows or padded_tokens([*rows, row]) <= self._budget
 
     def _retreat(self) -> None:
         """After running out of memory: half the budget for good, and the rows of the batch start again."""
-        rows = self._decoder.rows or [self._waiting[0]]
+        rows = [row for row in dict.fromkeys([*self._decoder.rows, *self._joining]) if not row.answered]
         self._decoder.clear()
+        self._joining = []
         release_memory()
-        self._budget = max(1, min(self._budget, len(rows) * max(r.final_length for r in rows)) // 2)
+        self._budget = max(1, min(self._budget, padded_tokens(rows)) // 2)
+        log.warning("out of memory with %d rows; from now on %d padded tokens at most", len(rows), self._budget)
         if len(rows) == 1:
-            self._waiting = deque(row for row in self._waiting if row is not rows[0])
             self._inbox.answer([(rows[0].owner, BadRequest("this request alone does not fit in the device's memory"))])
         else:
             self._waiting.extendleft(Row(row.prompt, row.uniforms, row.owner) for row in reversed(rows))
@@ -136,6 +138,7 @@ class TransformersEngine:
     def _answer(self, done: list[Row]) -> None:
         answers: list[tuple[Any, Generation | Exception]] = []
         for row in done:
+            row.answered = True
             if row.finish_reason is None:
                 answers.append((row.owner, BadRequest("the model gave no finite probabilities for this request")))
             else:

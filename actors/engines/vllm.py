@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any
 
 from actors.chat_template import ChatTokenizer, ModelText
-from actors.protocol import BadRequest, EngineDead, GenerateRequest, Generation
+from actors.protocol import EngineDead, GenerateRequest, Generation
 from actors.vllm_settings import VllmOptions, VllmProcess
 from pipeline.errors import ConfigError
 from pipeline.sections import GeneratorConfig
@@ -46,7 +46,6 @@ class VllmEngine:
         self._config = config
         self._tokenizer = load_tokenizer(config)
         self._process = VllmProcess("generator", config, config.model, config.threads)
-        self._context = self._tokenizer.context
 
     async def start(self) -> dict[str, Any]:
         """See ``protocol.Engine``."""
@@ -55,12 +54,11 @@ class VllmEngine:
             trust_remote_code=self._config.trust_remote_code,
             generation_config="vllm",  # the model's own may bring top_p, top_k or penalties in
         )
-        self._context = settings["context"]
         return settings | {"stop_ids": list(self._tokenizer.stop_ids)}
 
     async def generate(self, request: GenerateRequest) -> Generation:
-        """See ``protocol.Engine``."""
-        check(request, self._context, self._tokenizer.vocabulary)
+        """See ``protocol.Engine``. Stops at the model's context, if that comes before ``max_tokens``."""
+        self._tokenizer.check(request.token_ids)
         output = await self._process.generate(request.token_ids, self._parameters(request))
         completion = output.outputs[0]
         if completion.finish_reason not in ("stop", "length"):
@@ -94,13 +92,3 @@ class VllmEngine:
     async def stop(self) -> None:
         """See ``protocol.Engine``."""
         await self._process.stop()
-
-
-def check(request: GenerateRequest, context: int, vocabulary: int) -> None:
-    """Raises ``BadRequest`` for tokens that would kill the engine, or leave no room for a new one."""
-    if not request.token_ids:
-        raise BadRequest("the prompt has no tokens")
-    if len(request.token_ids) >= context:
-        raise BadRequest(f"the prompt has {len(request.token_ids)} tokens; the generator's context is {context}")
-    if not (min(request.token_ids) >= 0 and max(request.token_ids) < vocabulary):
-        raise BadRequest(f"the prompt has token ids outside the generator's vocabulary of {vocabulary}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import cmath
 import logging
+import math
 import re
 import signal
 import threading
@@ -33,6 +34,8 @@ MAX_CHARS = 200
 """Longer answers are compared as strings."""
 MAX_NESTING = 5
 """Depth of braces and brackets; the grammar needs a second at 16, for ever at 60."""
+MAX_TERMS = 1024
+"""Terms of an expression multiplied out; (x + 1)^10 has as many."""
 MAX_FORMS = 256
 """Of one question's distinct answers that are neither numbers nor words, the shortest so many are compared."""
 DEADLINE_S = 5.0
@@ -216,10 +219,30 @@ def _same_forms(a: Form, b: Form) -> bool:
 
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> tuple[Any, ...]:
-    """What ``math_verify`` reads: an expression and its text, the text alone, or nothing."""
+    """What ``math_verify`` reads: an expression and its text, the text alone, or nothing (also if it is too big)."""
     library = _library()
     config = [library.LatexExtractionConfig()]
-    return tuple(_bounded(lambda: library.parse(f"${text}$", config, parsing_timeout=None), ()))
+    read = tuple(_bounded(lambda: library.parse(f"${text}$", config, parsing_timeout=None), ()))
+    return read if _bounded(lambda: all(isinstance(x, str) or _terms(x) <= MAX_TERMS for x in read), False) else ()
+
+
+def _terms(expr: Any, degree: int = 99) -> int:
+    """At most how many terms the expression has when multiplied out, which is what comparing it may cost.
+
+    A symbol raised to more than ``degree`` counts as too many; within equations, which are solved, that is 6.
+    """
+    import sympy
+
+    if isinstance(expr, sympy.MatrixBase):
+        return sum(_terms(x, degree) for x in expr.flat())
+    if not expr.free_symbols or not expr.args:
+        return 1
+    if isinstance(expr, sympy.Pow) and expr.exp.is_Integer:
+        return _terms(expr.base, degree) ** abs(int(expr.exp)) if abs(expr.exp) <= degree else MAX_TERMS + 1
+    if isinstance(expr, sympy.core.relational.Relational):
+        degree = 6
+    parts = [_terms(x, degree) for x in expr.args]
+    return math.prod(parts) if isinstance(expr, sympy.Mul) else sum(parts)
 
 
 @lru_cache(maxsize=4096)

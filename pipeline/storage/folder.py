@@ -5,6 +5,7 @@ On a local disk a file is written beside its name and renamed; on an object stor
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -97,10 +98,8 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """Removes a file or a directory with all it holds; nothing happens if there is none."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             self._fs.rm(self.path(name), recursive=True)
-        except FileNotFoundError:
-            pass
 
     def write_json(self, name: str, value: Any) -> FileRecord:
         """Writes a value as JSON, readable by people."""

@@ -22,7 +22,7 @@ from pipeline.types import Candidate
 
 
 def draw_digest(generator: str, key: Key, prompt: Sequence[int], prefix: Sequence[int]) -> str:
-    """The name of a response: the generator's fingerprint, the draw's key, and the tokens it continues. 32 hex digits."""
+    """The name of a response: generator fingerprint, the draw's key, and the tokens it continues. 32 hex digits."""
     tokens = ",".join(map(str, prompt)) + "|" + ",".join(map(str, prefix))
     return digest(("draw", generator, *key.parts(), tokens)).hex()
 
@@ -71,7 +71,7 @@ class Journal:
             if self.folder.exists(f"_manifests/{name}.json"):  # killed while the open files were being removed
                 self.folder.remove(f"_open/{name}")
             else:
-                saved += JournalWriter(self, name, data, first, stop).commit(()).rows
+                saved += int(JournalWriter(self, name, data, first, stop).commit(()).rows)
         return saved
 
     def read(self, parts: Iterable[Part], ids: Sequence[str]) -> Replies:

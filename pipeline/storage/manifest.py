@@ -115,8 +115,8 @@ def _records(folder: Folder, plan: Plan) -> Iterator[NodeRecord]:
         if value["fingerprint"] != plan.fingerprint:
             continue
         fields = dict(value["outcome"])
-        kind = OUTCOMES[fields.pop("type")]
-        outcome = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        kind: Any = OUTCOMES[fields.pop("type")]
+        outcome: NodeOutcome = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
         yield NodeRecord(value["node"], outcome, tuple(FileRecord(**f) for f in value["files"]), value["counts"])
 
 

@@ -76,8 +76,8 @@ def check_unique(folder: Folder, shards: int) -> None:
         for row, name in zip(*(c.filter(pa.array(suspects)).to_pylist() for c in table.columns), strict=True):
             if name in rows:
                 raise InputError(
-                    f"the id {name!r} stands twice, in rows {rows[name]} and {row} (counted from 0); draws are named after "
-                    "ids, so they must be unique: mend them, or name another column with data.id"
+                    f"the id {name!r} stands twice, in rows {rows[name]} and {row} (counted from 0); draws are named "
+                    "after ids, so they must be unique: mend them, or name another column with data.id"
                 )
             rows[name] = row
 

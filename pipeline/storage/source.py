@@ -194,7 +194,8 @@ def _json_slices(url: str, size: int) -> Iterator[tuple[int, list[dict[str, Any]
 def _decoded(url: str, file: IO[str]) -> Iterator[str]:
     number = 0
     try:
-        for number, line in enumerate(file, 1):
+        for line in file:
+            number += 1  # noqa: SIM113  # the handlers below need the last line that could be read
             yield line
     except UnicodeDecodeError as error:
         raise InputError(f"{url}: not UTF-8 after line {number} ({error.reason}); convert the file") from None
@@ -234,8 +235,8 @@ def _unify(schema: pa.Schema, found: pa.Schema, first_url: str, url: str) -> pa.
         for field in found:
             if field.name in schema.names and not field.type.equals(schema.field(field.name).type):
                 raise InputError(
-                    f"column {field.name!r} is {schema.field(field.name).type} in {first_url} but {field.type} in {url}; "
-                    "make the files agree"
+                    f"column {field.name!r} is {schema.field(field.name).type} in {first_url} "
+                    f"but {field.type} in {url}; make the files agree"
                 ) from None
         raise
     return merged

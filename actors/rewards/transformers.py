@@ -1,0 +1,147 @@
+"""Rewards from a ``transformers`` sequence classifier: raw logits, in length-sorted batches of padded tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from actors.batching import Inbox, Ticket, by_padded_tokens
+from actors.chat_template import ModelText, PairRenderer
+from actors.protocol import BadRequest, ScoreRequest
+from actors.reward_head import reward_column
+from actors.torch_models import TorchOptions, is_out_of_memory, load, release_memory
+from pipeline.sections import RewardConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Config(TorchOptions, RewardConfig):
+    """The reward section with ``engine: transformers``."""
+
+    engine: str = "transformers"
+
+
+def model_text(config: Config) -> ModelText:
+    """What rendering for this reward model depends on."""
+    return ModelText("reward", config.model, config.chat_template, config.max_model_len, config.trust_remote_code)
+
+
+def fingerprint(config: Config) -> str:
+    """What shapes a score: the model by content, its template, the column, and a dtype asked for."""
+    text = f"{model_text(config).fingerprint}\0{config.column or 0}\0{config.law()}"
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def create(config: Config) -> TransformersReward:
+    """A reward engine that is yet to be started. Raises ``ConfigError`` for a model that gives no reward."""
+    return TransformersReward(config)
+
+
+class TransformersReward:
+    """``protocol.RewardEngine`` with one thread that renders and scores whatever has arrived."""
+
+    def __init__(self, config: Config) -> None:
+        text = model_text(config)
+        self._config = config
+        self._column = reward_column(text, config.column)
+        self._renderer = PairRenderer(text)
+        self._inbox: Inbox[ScoreRequest, float] = Inbox("transformers reward model")
+        self._scorer: Any = None
+
+    async def start(self) -> dict[str, Any]:
+        """See ``protocol.RewardEngine``."""
+        config = self._config
+        name = "AutoModelForSequenceClassification"
+        loaded = await asyncio.to_thread(load, name, model_text(config), config, config.threads)
+        self._scorer = Scorer(loaded.model, loaded.device, loaded.max_batch_tokens, self._column)
+        self._inbox.start(self._work)
+        return loaded.settings | {"context": self._renderer.context, "column": self._column}
+
+    async def score(self, request: ScoreRequest) -> float:
+        """See ``protocol.RewardEngine``. NaN and infinities are returned as they are."""
+        return await self._inbox.ask(request)
+
+    async def stop(self) -> None:
+        """See ``protocol.RewardEngine``."""
+        await self._inbox.stop()
+        self._scorer = None
+
+    def _work(self) -> None:
+        while (tickets := self._inbox.take()) is not None:
+            rendered = self._render(tickets)
+            for batch in self._scorer.batches([ids for _, ids in rendered]):
+                scores = self._scorer.scores([rendered[i][1] for i in batch])
+                self._inbox.answer((rendered[i][0], score) for i, score in zip(batch, scores, strict=True))
+
+    def _render(
+        self, tickets: list[Ticket[ScoreRequest, float]]
+    ) -> list[tuple[Ticket[ScoreRequest, float], list[int]]]:
+        rendered = []
+        for ticket in tickets:
+            try:
+                rendered.append((ticket, self._renderer.render(ticket.request.content, ticket.request.response)))
+            except BadRequest as error:
+                self._inbox.answer([(ticket, error)])
+        return rendered
+
+
+class Scorer:
+    """Batches of token ids through a sequence classifier."""
+
+    def __init__(self, model: Any, device: Any, budget: int, column: int) -> None:
+        self._model = model
+        self._device = device
+        self._column = column
+        self.budget = budget
+        """Padded tokens of a batch; smaller after running out of memory."""
+
+    def batches(self, sequences: list[list[int]]) -> list[list[int]]:
+        """Indices of ``sequences`` in batches that keep to the budget."""
+        return by_padded_tokens([len(ids) for ids in sequences], self.budget)
+
+    def scores(self, sequences: list[list[int]]) -> list[float | Exception]:
+        """One reward per sequence, or ``BadRequest`` for one that doesn't fit in memory even alone."""
+        try:
+            return self._forward(sequences)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        release_memory()
+        if len(sequences) == 1:
+            return [BadRequest(f"a pair of {len(sequences[0])} tokens does not fit in the reward model's memory")]
+        self.budget = max(1, min(self.budget, len(sequences) * max(map(len, sequences))) // 2)
+        log.warning("out of memory with %d pairs; from now on %d padded tokens at most", len(sequences), self.budget)
+        half = len(sequences) // 2
+        return self.scores(sequences[:half]) + self.scores(sequences[half:])
+
+    def _forward(self, sequences: list[list[int]]) -> list[float | Exception]:
+        import torch
+
+        width = max(map(len, sequences))
+        pad = self._pad_token(sequences)
+        ids = torch.tensor([s + [pad] * (width - len(s)) for s in sequences], device=self._device)
+        mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences], device=self._device)
+        with torch.inference_mode():
+            logits = self._model(input_ids=ids, attention_mask=mask).logits
+        scores: list[float | Exception] = logits[:, self._column].float().tolist()
+        return scores
+
+    def _pad_token(self, sequences: list[list[int]]) -> int:
+        """What to pad with. A classifier pools the last token that isn't its pad token, so none may end in it.
+
+        A model without a pad token of its own is told one that ends none of these texts; the end token would be
+        the usual choice, and would hide the end of every text that has one.
+        """
+        config = self._model.config
+        own = config.get_text_config().pad_token_id
+        if own is not None and not getattr(config, "raylign_pad", False):
+            return int(own)
+        last = {ids[-1] for ids in sequences}
+        pad = next(token for token in range(len(last) + 1) if token not in last)
+        config.raylign_pad = True
+        config.pad_token_id = config.get_text_config().pad_token_id = pad
+        return pad
