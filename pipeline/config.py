@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import conf
@@ -32,17 +32,12 @@ def load(files: Sequence[str], overrides: Sequence[str] = ()) -> RunConfig:
 def merge(files: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The user's own settings as a plain nested dict, interpolations resolved."""
     parts = [_read(name) for name in files]
-    for override in overrides:
-        if "=" not in override:
-            raise ConfigError(f"{override!r} is neither a file nor an override: write key=value")
     try:
-        merged = OmegaConf.merge(*parts, OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(*parts, OmegaConf.from_dotlist([_spelled_out(o) for o in overrides]))
         plain = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"configuration: {_first_line(error)}") from None
-    if not isinstance(plain, dict):
-        raise ConfigError("a configuration is a mapping of sections, not a list")
-    return {str(k): v for k, v in plain.items()}
+    return {str(k): v for k, v in cast(dict[Any, Any], plain).items()}
 
 
 def build(settings: Mapping[str, Any]) -> RunConfig:
@@ -77,9 +72,23 @@ def _read(name: str) -> Any:
         hint = plugin.nearest(Path(name).stem, known)
         raise ConfigError(f"no configuration file {name!r}{hint}; the gallery has: {', '.join(known)}")
     try:
-        return OmegaConf.load(path)
+        loaded = OmegaConf.load(path)
     except Exception as error:  # YAML errors come in many classes; all of them name line and column
         raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(f"{path}: a configuration is a mapping of sections")
+    for kind, field in PLUGIN_SECTIONS.items():
+        if isinstance(value := loaded.get(kind), str):
+            loaded[kind] = {field: value}
+    return loaded
+
+
+def _spelled_out(override: str) -> str:
+    """``generator=vllm`` is short for ``generator.engine=vllm``, so that options may stand beside it."""
+    if "=" not in override:
+        raise ConfigError(f"{override!r} is neither a file nor an override: write key=value")
+    key, value = override.split("=", 1)
+    return f"{key}.{PLUGIN_SECTIONS[key]}={value}" if key in PLUGIN_SECTIONS else override
 
 
 def _mapping(section: str, settings: Mapping[str, Any], name_field: str | None = None) -> dict[str, Any]:

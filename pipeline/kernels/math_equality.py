@@ -80,8 +80,9 @@ def group(answers: Iterable[str]) -> list[int]:
     representatives: list[Form] = []
     compared = 0
     for f in members:
-        compared += parseable(f) and isinstance(f, str)
-        peers = representatives if compared <= MAX_FORMS else []
+        comparable = isinstance(f, str) and parseable(f)  # distinct numbers and strings differ without asking
+        compared += comparable
+        peers = representatives if comparable and compared <= MAX_FORMS else []
         found = next((i for i, other in enumerate(peers) if _same_forms(other, f)), len(representatives))
         if found == len(representatives):
             representatives.append(f)

@@ -64,14 +64,15 @@ class Journal:
 
     def recover(self, data: str, first: int, stop: int) -> int:
         """Commits what nodes of this run left open when they were killed; returns the rows saved."""
-        saved = 0
+        saved: int = 0
         for name in self.folder.folders("_open"):
             if not name.startswith(f"{self.owner}-"):
                 continue
             if self.folder.exists(f"_manifests/{name}.json"):  # killed while the open files were being removed
                 self.folder.remove(f"_open/{name}")
             else:
-                saved += int(JournalWriter(self, name, data, first, stop).commit(()).rows)
+                record = JournalWriter(self, name, data, first, stop).commit(())
+                saved += record.rows
         return saved
 
     def read(self, parts: Iterable[Part], ids: Sequence[str]) -> Replies:
@@ -90,7 +91,7 @@ class Replies:
         self._by_draw = _first_rows(table.column("draw"))
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return int(self._table.num_rows)
 
     def scored(self, key: str) -> Candidate | None:
         """The candidate of this name with its reward, or None."""

@@ -195,7 +195,7 @@ def _decoded(url: str, file: IO[str]) -> Iterator[str]:
     number = 0
     try:
         for line in file:
-            number += 1  # noqa: SIM113  # the handlers below need the last line that could be read
+            number += 1  # the handlers below need the last line that could be read
             yield line
     except UnicodeDecodeError as error:
         raise InputError(f"{url}: not UTF-8 after line {number} ({error.reason}); convert the file") from None

@@ -1,0 +1,139 @@
+"""The driver: order of arrival changes nothing, nothing is told twice, errors stay with their row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.driver import Driver, Suspended
+from pipeline.effects import Draw, Program, draw, grant, sample, score
+from pipeline.keys import Key
+from pipeline.types import Candidate, Message, Result, RowError, Text
+from tests.toy_world import ToyWorld, toy_prompt
+
+
+def chain(row: str, widths: list[int]) -> Program:
+    """Draws of the given widths one after another; the result tells what was seen, in order."""
+    key, seen = Key(0, row), []
+    for step, width in enumerate(widths):
+        for c in (yield from draw(key.child("step", step), width)):
+            seen.append(c.response)
+    return Result("|".join(seen), 0.0, len(widths), len(seen), 0)
+
+
+@given(st.lists(st.lists(st.integers(0, 4), max_size=4), min_size=1, max_size=5), st.integers(0, 2**32))
+def test_order_of_arrival_changes_nothing(shapes: list[list[int]], shuffle: int) -> None:
+    prompts = {f"r{i}": toy_prompt(f"r{i}") for i in range(len(shapes))}
+
+    def outcomes(order: int | None) -> dict[str, Any]:
+        return ToyWorld().run({f"r{i}": chain(f"r{i}", s) for i, s in enumerate(shapes)}, prompts, order)
+
+    assert outcomes(None) == outcomes(shuffle)
+
+
+def test_a_slow_row_holds_no_other() -> None:
+    driver = Driver()
+    for row in ("slow", "fast"):
+        driver.start(row, chain(row, [1, 1, 1]))
+    for _ in range(3):
+        for ask in list(driver.asks()):
+            if ask.row == "fast":
+                driver.tell(ask, Candidate("x", (1,), "stop", 0.0))
+    assert [row for row, _ in driver.outcomes()] == ["fast"]
+    assert driver.running == 1
+
+
+def test_draws_of_a_wider_effect_have_the_same_names() -> None:
+    narrow, wide = ([a.key for a in asks(Draw(Key(0, "r", ("draw",)), n))] for n in (2, 4))
+    later = [a.key for a in asks(Draw(Key(0, "r", ("draw",)), 2, start=2))]
+    assert narrow + later == wide
+
+
+def asks(effect: Draw) -> list[Any]:
+    """The asks of one effect."""
+
+    def program() -> Program:
+        yield effect
+        return Result("", 0.0, 0, 0, 0)
+
+    driver = Driver()
+    driver.start("r", program())
+    return list(driver.asks())
+
+
+def test_telling_twice_or_late_is_ignored() -> None:
+    driver = Driver()
+    driver.start("r", chain("r", [2, 1]))
+    first, second = driver.asks()
+    driver.tell(first, Candidate("1", (1,), "stop", 0.0))
+    driver.tell(first, Candidate("again", (1,), "stop", 0.0))
+    driver.tell(second, Candidate("2", (1,), "stop", 0.0))
+    (third,) = driver.asks()
+    driver.tell(second, Candidate("late", (1,), "stop", 0.0))
+    driver.tell(third, Candidate("3", (1,), "stop", 0.0))
+    driver.tell(third, Candidate("after the end", (1,), "stop", 0.0))
+    assert list(driver.outcomes()) == [("r", Result("1|2|3", 0.0, 2, 3, 0))]
+
+
+def test_a_failed_part_ends_its_row_and_drops_what_it_still_wanted() -> None:
+    driver = Driver()
+    driver.start("bad", chain("bad", [3]))
+    driver.start("good", chain("good", [1]))
+    wanted = driver.asks()
+    driver.tell(next(wanted), RowError("generate", "BadRequest", "too long"))
+    assert [a.row for a in wanted] == ["good"]
+    assert list(driver.outcomes()) == [("bad", RowError("generate", "BadRequest", "too long"))]
+
+
+def test_an_exception_in_a_method_is_a_row_error() -> None:
+    def broken() -> Program:
+        yield from draw(Key(0, "r"), 1)
+        raise ZeroDivisionError("no candidates")
+
+    assert ToyWorld().run({"r": broken()}, {"r": toy_prompt("r")}) == {
+        "r": RowError("method", "ZeroDivisionError", "no candidates")
+    }
+
+
+def test_a_method_without_a_result_is_a_row_error() -> None:
+    def forgetful() -> Program:
+        yield from draw(Key(0, "r"), 1)
+        return None  # type: ignore[return-value]
+
+    outcome = ToyWorld().run({"r": forgetful()}, {"r": toy_prompt("r")})["r"]
+    assert isinstance(outcome, RowError)
+    assert "NoneType" in outcome.error
+
+
+def test_a_share_of_turns_suspends() -> None:
+    driver = Driver(turns=2)
+    driver.start("r", chain("r", [1, 1, 1]))
+    for _ in range(2):
+        for ask in list(driver.asks()):
+            driver.tell(ask, Candidate("x", (1,), "stop", 0.0))
+    assert list(driver.outcomes()) == [("r", Suspended("segment"))]
+
+
+def test_every_effect_gets_the_reply_of_its_type() -> None:
+    def everything() -> Program:
+        key = Key(0, "r")
+        candidates = yield from draw(key.child("draw"), 2)
+        critique = yield from sample(key.child("critique"), (Message("user", "well?"),))
+        rewards = yield from score(key.child("given"), ("aa", "b"))
+        more = yield from grant(key.child("grant"), rewards)
+        assert isinstance(critique, Text)
+        return Result(candidates[0].response, sum(rewards), more, len(candidates), 0)
+
+    outcome = ToyWorld().run({"r": everything()}, {"r": toy_prompt("r")})["r"]
+    assert isinstance(outcome, Result)
+    assert (outcome.reward, outcome.steps, outcome.candidates) == (1.5, 2, 2)
+
+
+def test_two_programs_for_a_row_are_refused() -> None:
+    driver = Driver()
+    driver.start("r", chain("r", [1]))
+    with pytest.raises(ValueError, match="already has a program"):
+        driver.start("r", chain("r", [1]))
