@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,7 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
-def in_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def in_root(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Runs the test in the repository root."""
     monkeypatch.chdir(ROOT)
-    yield ROOT
+    return ROOT

@@ -32,7 +32,8 @@ def settings(select: str, n: int) -> best_of_n.Config:
 @functools.cache
 def observed(select: str) -> Counter[str]:
     """Responses of many independent runs: one prompt, RUNS seeds fixed in advance."""
-    programs = {str(s): best_of_n.run(PROMPT, settings(select, 3), Key(s, PROMPT.id)) for s in range(RUNS)}
+    config = settings(select, 3)
+    programs = {str(s): best_of_n.run(PROMPT, config, Key(s, PROMPT.id)) for s in range(RUNS)}
     outcomes = ToyWorld().run(programs, dict.fromkeys(programs, PROMPT))
     assert all(isinstance(o, Result) for o in outcomes.values())
     return Counter(o.response for o in outcomes.values())
@@ -100,7 +101,8 @@ def test_more_draws_keep_the_first_ones() -> None:
     world = ToyWorld()
     results = {}
     for n in (1, 2, 4, 8):
-        programs = {r: best_of_n.run(PROMPT, settings("best", n), Key(5, r)) for r in map(str, range(50))}
+        config = settings("best", n)
+        programs = {r: best_of_n.run(PROMPT, config, Key(5, r)) for r in map(str, range(50))}
         results[n] = world.run(programs, dict.fromkeys(programs, PROMPT))
     for row in map(str, range(50)):
         rewards = [results[n][row].reward for n in (1, 2, 4, 8)]
