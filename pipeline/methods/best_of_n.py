@@ -15,6 +15,9 @@ from pipeline.keys import Key
 from pipeline.sections import AnswerConfig, MethodConfig
 from pipeline.types import Prompt, Result
 
+HORIZON = ("n",)
+"""What may grow in a run directory that exists: the draws made so far are the first of the larger number."""
+
 
 @dataclass
 class Config(MethodConfig):
