@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,7 @@ class Session:
 
     started: float = field(default_factory=time.monotonic)
     retries: int = 0
+    nodes: list[str] = field(default_factory=list)
     recovered: int = 0
     errors: list[str] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
@@ -179,6 +180,7 @@ class Executor:
             self._failed(node, error)
             return
         self._done[node.name] = record
+        self._session.nodes.append(node.name)
         self._live.pop(node.name, None)
         for file in record.files:
             if isinstance(node, Advance) and not file.name.startswith("_"):
@@ -208,7 +210,7 @@ class Executor:
         self._show(self._progress())
 
     def _progress(self, finished: bool = False) -> Progress:
-        totals = self._totals()
+        totals = _totals(self._done.values())
         rows = totals["rows"] + totals["rejected"]
         for counts in self._live.values():
             for name, value in counts.items():
@@ -218,13 +220,6 @@ class Executor:
                     totals[name] += value
         seconds = time.monotonic() - self._session.started
         return Progress(int(rows), self._source.rows, totals, seconds, finished)
-
-    def _totals(self) -> dict[str, float]:
-        totals: dict[str, float] = defaultdict(float)
-        for record in self._done.values():
-            for name, value in record.counts.items():
-                totals[name] += value
-        return totals
 
     def _cancel(self) -> None:
         """Ends what is still running and lets it write what it has; after a clean run there is nothing."""
@@ -248,7 +243,8 @@ class Executor:
         return f"candidates/{file.name}" if self._config.journal is None else f"{self._config.journal}/{file.name}"
 
     def _summary(self) -> dict[str, Any]:
-        totals = self._totals()
+        totals = _totals(self._done.values())
+        session = _totals(self._done[name] for name in self._session.nodes)
         seconds = time.monotonic() - self._session.started
         engines = self._cluster.stats() if ray.is_initialized() else {}
         for replicas in engines.values():
@@ -261,6 +257,7 @@ class Executor:
             "mean_reward": totals["reward_sum"] / totals["finite"] if totals["finite"] else None,
             "counts": {k: int(v) for k, v in sorted(totals.items()) if k not in PER_ROW},
             "session": {
+                "draws": int(session["draws"]),
                 "wall_s": round(seconds, 3),
                 "recovered": self._session.recovered,
                 "node_retries": self._session.retries,
@@ -269,6 +266,14 @@ class Executor:
             "engines": engines,
             "versions": versions(),
         }
+
+
+def _totals(records: Iterable[NodeRecord]) -> dict[str, float]:
+    totals: dict[str, float] = defaultdict(float)
+    for record in records:
+        for name, value in record.counts.items():
+            totals[name] += value
+    return totals
 
 
 def plan_values(config: RunConfig, source: Source, tokenizer: str, scorer: str) -> dict[str, Any]:

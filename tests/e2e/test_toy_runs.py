@@ -1,0 +1,224 @@
+"""Whole runs on Ray with the toy engine: the same results however the work is cut, and nothing is drawn twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.e2e.conftest import align, candidates, settings, table, write_prompts
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_prompts(tmp_path_factory.mktemp("prompts") / "p.jsonl", 12)
+
+
+@pytest.fixture(scope="module")
+def plain(ray_cluster: None, prompts: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One shard, one replica, nothing in parallel: what all others must equal."""
+    out = tmp_path_factory.mktemp("plain") / "out"
+    summary = align(*settings(out, prompts, "cluster.shards_in_flight=1"))
+    assert (summary["results"], summary["rejects"], summary["counts"]["draws"]) == (11, 1, 44)
+    return out
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        ["data.shard_rows=4"],
+        ["data.shard_rows=4", "generator.replicas=2", "reward.replicas=2", "cluster.shards_in_flight=3"],
+        ["data.shard_rows=1", "cluster.shards_in_flight=5", "generator.max_in_flight=1"],
+    ],
+    ids=lambda cut: " ".join(cut),
+)
+def test_shards_replicas_and_shards_in_flight_change_nothing(
+    plain: Path, prompts: str, tmp_path: Path, cut: list[str]
+) -> None:
+    align(*settings(tmp_path / "out", prompts, *cut))
+    assert table(tmp_path / "out", "results").equals(table(plain, "results"))
+    assert table(tmp_path / "out", "rejects").equals(table(plain, "rejects"))
+    assert candidates(tmp_path / "out") == candidates(plain)
+
+
+def test_the_tables_hold_every_row_and_the_inputs_own_columns(plain: Path) -> None:
+    results, rejects = table(plain, "results").to_pylist(), table(plain, "rejects").to_pylist()
+    assert [r["id"] for r in results] == [f"p-{i}" for i in range(12) if i != 2]
+    assert [r["level"] for r in results] == [i % 3 for i in range(12) if i != 2]
+    assert {r["candidates"] for r in results} == {4}
+    assert rejects == [
+        {
+            "id": "p-2",
+            "prompt": "",
+            "stage": "prompt",
+            "error_type": "EmptyPrompt",
+            "error": "the prompt is empty",
+            "level": 2,
+        }
+    ]
+    best = {r["id"]: r["reward"] for r in results}
+    for row in best:
+        assert best[row] == max(c["reward"] for c in candidates(plain) if c["id"] == row)
+
+
+def test_the_run_directory_says_what_it_is(plain: Path) -> None:
+    manifest = json.loads((plain / "manifest.json").read_text())
+    assert {f["name"].split("/")[0] for f in manifest["files"]} == {"results", "rejects", "candidates", "summary.json"}
+    for file in manifest["files"]:
+        assert (plain / file["name"]).stat().st_size == file["bytes"]
+    summary = json.loads((plain / "summary.json").read_text())
+    assert summary["versions"]["ray"]
+    assert summary["engines"]["generator"][0]["settings"] == {"engine": "toy", "letters": 3}
+    assert (plain / "config.yaml").is_file()
+
+
+def test_the_same_command_again_does_nothing(plain: Path, prompts: str) -> None:
+    before = {p: p.stat().st_mtime_ns for p in plain.rglob("*.parquet")}
+    summary = align(*settings(plain, prompts))
+    assert {p: p.stat().st_mtime_ns for p in plain.rglob("*.parquet")} == before
+    assert summary["engines"] == {}
+
+
+def test_a_longer_run_on_a_shared_journal_draws_the_difference(plain: Path, prompts: str, tmp_path: Path) -> None:
+    """Best-of-64 on the journal of best-of-32 draws 32 per prompt (here 12 on 4)."""
+    shared = f"journal={plain}/candidates"
+    before = len(candidates(plain))
+    summary = align(*settings(tmp_path / "more", prompts, "method.n=12", shared))
+    assert (summary["counts"]["draws"], summary["counts"]["recalled"]) == (11 * 8, 11 * 4)
+    assert len(candidates(plain)) == before + 11 * 8
+    alone = align(*settings(tmp_path / "alone", prompts, "method.n=12"))
+    assert alone["counts"]["draws"] == 11 * 12
+    assert table(tmp_path / "more", "results").equals(table(tmp_path / "alone", "results"))
+
+
+def test_other_selections_and_shard_sizes_share_every_draw(plain: Path, prompts: str, tmp_path: Path) -> None:
+    for select in ("soft", "mbr", "last"):
+        out = tmp_path / select
+        summary = align(
+            *settings(out, prompts, f"method.select={select}", "data.shard_rows=5", f"journal={plain}/candidates")
+        )
+        assert summary["counts"].get("draws", 0) == 0
+        assert summary["counts"]["recalled"] == 44
+
+
+def test_another_reward_model_scores_but_does_not_draw(plain: Path, prompts: str, tmp_path: Path) -> None:
+    other = ["reward.weights={b: 1.0}", f"journal={plain}/candidates"]
+    summary = align(*settings(tmp_path / "out", prompts, *other))
+    assert (summary["counts"].get("draws", 0), summary["counts"]["rescored"], summary["counts"]["rewards"]) == (
+        0,
+        44,
+        44,
+    )
+
+
+def test_more_draws_in_the_same_directory_extend_the_run(prompts: str, tmp_path: Path, ray_cluster: None) -> None:
+    align(*settings(tmp_path / "out", prompts, "method.n=2"))
+    summary = align(*settings(tmp_path / "out", prompts, "method.n=4", "data.shard_rows=3"))
+    assert summary["counts"]["draws"] == 22
+    assert len(candidates(tmp_path / "out")) == 44
+
+
+LETTERS = ["generator.latency_s=0.4", "generator.max_in_flight=6", "cluster.flush_s=0.05", "data.shard_rows=5"]
+
+
+def lines(log: Path) -> int:
+    return log.read_text().count("\n") if log.exists() else 0
+
+
+@dataclass
+class Command:
+    """``raylign align`` in a process of its own, its output in a file (a pipe would outlive it in its children)."""
+
+    arguments: list[str]
+    output: Path
+
+    def start(self) -> subprocess.Popen[bytes]:
+        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+        command = [sys.executable, "-m", "jobs.align", *self.arguments]
+        with self.output.open("wb") as file:
+            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
+
+    def finish(self, timeout: float = 120) -> int:
+        return self.start().wait(timeout)
+
+
+def wait_for(condition: object, seconds: float = 90) -> None:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def quiet(log: Path) -> bool:
+    """Whether nothing was drawn for a second: the killed run's processes are gone."""
+    before = lines(log)
+    time.sleep(1.0)
+    return lines(log) == before
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_driver_loses_only_what_was_in_flight(plain: Path, prompts: str, tmp_path: Path) -> None:
+    log, out = tmp_path / "draws.log", tmp_path / "out"
+    arguments = settings(out, prompts, *LETTERS, f"generator.log={log}", "method.n=16")
+    command = Command(arguments, tmp_path / "output.txt")
+    run = command.start()
+    wait_for(lambda: lines(log) >= 11 * 16 * 0.4)
+    run.kill()
+    run.wait()
+    wait_for(lambda: quiet(log))
+    drawn = lines(log)
+    assert command.finish() == 3, command.output.read_text()
+    summary = json.loads((out / "summary.json").read_text())
+    kept = 11 * 16 - summary["session"]["draws"]
+    assert lines(log) - drawn == 11 * 16 - kept  # nothing that was kept is drawn again
+    assert kept > 0
+    assert drawn - kept <= 4 * 6  # at most 6 in flight in each of the run's shards, and what waited for the flush
+    align(*settings(tmp_path / "whole", prompts, "method.n=16"))
+    assert table(out, "results").equals(table(tmp_path / "whole", "results"))
+    rows = candidates(out)
+    assert len({r["key"] for r in rows}) == len(rows) == 11 * 16
+    assert rows == candidates(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(plain: Path, prompts: str, tmp_path: Path) -> None:
+    log, out = tmp_path / "draws.log", tmp_path / "out"
+    arguments = settings(out, prompts, *LETTERS, f"generator.log={log}", "method.n=16")
+    command = Command(arguments, tmp_path / "output.txt")
+    run = command.start()
+    wait_for(lambda: lines(log) >= 40)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(60) == 130
+    said = command.output.read_text()
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    drawn = lines(log)
+    assert quiet(log)
+    assert command.finish() == 3
+    assert drawn < lines(log) <= 11 * 16 + 4 * 6
+
+
+@pytest.mark.parametrize("table_name", ["results", "candidates"])
+def test_tables_open_with_pandas_datasets_and_duckdb(plain: Path, table_name: str, tmp_path: Path) -> None:
+    import duckdb
+    import pandas as pd
+    from datasets import load_dataset
+
+    rows = table(plain, table_name).num_rows
+    files = str(plain / table_name / "*.parquet")
+    assert len(pd.read_parquet(plain / table_name)) == rows
+    loaded = load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path))
+    assert loaded.num_rows == rows
+    ((count,),) = duckdb.sql(f"select count(*) from '{files}' where id like 'p-%'").fetchall()
+    assert count == rows
