@@ -123,7 +123,7 @@ class ChatTokenizer:
             raise BadRequest("the prompt has no tokens")
         if len(token_ids) >= self.context:
             raise BadRequest(f"the prompt has {len(token_ids)} tokens; the generator's context is {self.context}")
-        if not (0 <= min(token_ids) and max(token_ids) < self.vocabulary):
+        if not (min(token_ids) >= 0 and max(token_ids) < self.vocabulary):
             raise BadRequest(f"the prompt has token ids outside the generator's vocabulary of {self.vocabulary}")
 
     def decode(self, token_ids: tuple[int, ...]) -> str:

@@ -19,6 +19,7 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",  # one tokenizer per process; its own threads only fight the engines'
 }
 STOP_S = 30.0
+STATS_S = 5.0
 ACTORS = {"generator": Generator, "reward": RewardModel}
 
 
@@ -83,13 +84,13 @@ class Cluster:
                     f"the cluster has {have.get(resource, 0.0):g}: lower replicas, or generator.{key} and reward.{key}"
                 )
 
-    def stats(self) -> dict[str, list[dict[str, Any]]]:
-        """What each replica has served and how it is set, by kind; without those that don't answer."""
+    def stats(self, generator: GeneratorConfig, reward: RewardConfig) -> dict[str, list[dict[str, Any]]]:
+        """What each replica has served and how it is set, by kind; an empty dict for one that doesn't answer."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for name, actors in self._replicas.items():
-            refs = [actor.stats.remote() for actor in actors]
-            done, _ = ray.wait(refs, num_returns=len(refs), timeout=5.0)
-            found.setdefault(name.split(" ", 1)[0], []).extend(ray.get(ref) for ref in done)
+        for kind, config in (("generator", generator), ("reward", reward)):
+            refs = [actor.stats.remote() for actor in self._replicas.get(f"{kind} {config!r}", [])]
+            done, _ = ray.wait(refs, num_returns=len(refs), timeout=STATS_S) if refs else ([], [])
+            found[kind] = [_answer(ref) if ref in done else {} for ref in refs]
         return found
 
     def stop(self) -> None:
@@ -110,3 +111,11 @@ class Cluster:
             return config.gpus
         has_gpu = ray.cluster_resources().get("GPU", 0.0) > 0
         return float(getattr(config, "tensor_parallel_size", 1)) if has_gpu else 0.0
+
+
+def _answer(ref: Any) -> dict[str, Any]:
+    try:
+        stats: dict[str, Any] = ray.get(ref)
+    except ray.exceptions.RayError:  # the replica is being restarted; the summary can do without it
+        return {}
+    return stats

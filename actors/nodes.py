@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from actors.fulfil import RunSpec
 from actors.runner import advance, outcomes_name
+from actors.spec import RunSpec
 from pipeline.graph import Advance, Collect, Done, Ingest, Ingested
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Part

@@ -16,9 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from actors.fulfil import Fulfiller, RunSpec, Sources
+from actors.fulfil import Fulfiller, Sources
 from actors.pool import Pool
 from actors.protocol import BadRequest, Tokenizer
+from actors.spec import RunSpec
 from pipeline import plugin
 from pipeline.driver import Ask, Driver, Suspended
 from pipeline.graph import Advance, Advanced

@@ -52,6 +52,7 @@ def load(factory_name: str, text: ModelText, options: TorchOptions, threads: int
 
     if options.dtype not in _DTYPES:
         raise ConfigError(f"{text.section}.dtype={options.dtype!r}; use one of {', '.join(_DTYPES)}")
+    transformers.utils.logging.disable_progress_bar()
     if threads is not None:
         torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

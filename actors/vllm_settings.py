@@ -65,7 +65,8 @@ class VllmProcess:
     async def start(self, context: int, **arguments: Any) -> dict[str, Any]:
         """Starts the engine (half a minute or more) without blocking the event loop; returns what it resolved.
 
-        ``arguments`` are the caller's ``AsyncEngineArgs``. Raises ``ConfigError`` for arguments that vLLM refuses.
+        ``arguments`` are the caller's ``AsyncEngineArgs``. Raises ``ConfigError`` for arguments that vLLM
+        refuses, and ``EngineDead`` where its processes fail.
         """
         prepare_environment(self._threads)
         await asyncio.to_thread(self._create, context, arguments)
@@ -86,6 +87,12 @@ class VllmProcess:
             raise ConfigError(
                 f"vLLM cannot serve {self._section}.model={self._model!r} with these options: {error} "
                 f"(see {self._section}.engine_args, {self._section}.max_model_len and {self._section}.kv_cache_gib)"
+            ) from error
+        except RuntimeError as error:  # its processes have said why on stderr
+            raise EngineDead(
+                f"vLLM did not start for {self._section}.model={self._model!r}: {error} Often there is too little "
+                f"memory: see {self._section}.max_model_len (now {context}), {self._section}.kv_cache_gib and "
+                f"{self._section}.gpu_memory_utilization"
             ) from error
 
     async def generate(self, token_ids: tuple[int, ...], parameters: Any) -> Any:
@@ -123,6 +130,8 @@ class VllmProcess:
         if engine.output_handler is not None and not engine.output_processor.get_num_unfinished_requests():
             engine.output_handler.cancel()  # idle, or it would report the end as a failure
         await asyncio.to_thread(engine.shutdown, 20.0)  # vLLM's own 5 s end in a kill that leaks shared memory
+        await asyncio.sleep(0)  # the sockets are closed on this loop
+        engine.engine_core.resources.ctx.destroy(linger=0)  # vLLM leaves its zmq context open
         del engine
         gc.collect()  # its __del__ fails when the interpreter is what calls it
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from rich.console import Console
 
@@ -39,20 +40,26 @@ def _work(arguments: list[str]) -> int:
     return REJECTED if summary["rejects"] else 0
 
 
-def align(config: RunConfig, cluster: Cluster, console: Console | None = None) -> dict[str, object]:
-    """Runs one configuration with progress and closing table; returns the summary. Raises ``RaylignError``."""
+def align(
+    config: RunConfig, cluster: Cluster, console: Console | None = None, *, brief: bool = False
+) -> dict[str, Any]:
+    """Runs one configuration with progress and closing table (not if ``brief``); returns the summary.
+
+    Raises ``RaylignError``.
+    """
     console = console or Console(highlight=False)
     console.print(
-        f"{config.method.name} ({config.method.select}): "
-        f"generator {config.generator.model} on {config.generator.engine}, reward {config.reward.model} on {config.reward.engine} -> {config.out}",
+        f"{config.method.name} ({config.method.select}): generator {config.generator.model} "
+        f"on {config.generator.engine}, reward {config.reward.model} on {config.reward.engine} -> {config.out}",
         soft_wrap=True,
     )
     with Display(config.method.name) as display:
         executor = Executor(config, cluster, display.show)
         executor.prepare()
         summary = executor.run()
-    console.print(closing_table(summary, config.out))
-    if executor.logs:
+    if not brief:
+        console.print(closing_table(summary, config.out))
+    if executor.logs and summary["session"]["draws"]:
         console.print(f"engine logs: {', '.join(executor.logs)}", soft_wrap=True)
     if summary["rejects"]:
         console.print(f"rejected rows and why: {config.out}/rejects", soft_wrap=True)

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from actors.executor import Progress
+from actors.session import Progress
 
 LINE_EVERY_S = 10.0
 WINDOW_S = 15.0
@@ -58,6 +58,8 @@ class Display:
             f"{draws:,.0f} draws" + (f" (+ {recalled:,.0f} from the journal)" if recalled else ""),
             f"{rates[3]:,.0f} tokens/s",
         ]
+        if not (draws or recalled or progress.finished):
+            return f"{parts[0]} · loading models ({_duration(progress.seconds)})"
         if progress.finished:
             parts[2] = f"{tokens:,.0f} tokens"
             parts.append(f"done in {_duration(progress.seconds)}")

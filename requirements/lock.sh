@@ -12,6 +12,10 @@ cd "$(dirname "$0")/.."
 compile() { # LOCK [uv options...]
   local lock=$1; shift
   uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-header --no-annotate "$@" -o "$lock.tmp"
+  # Every line is for the platforms of [tool.uv] environments; what is left of a marker is what differs among them.
+  local cpython="platform_python_implementation == 'CPython' and sys_platform == 'linux'"
+  local both="((platform_machine == 'aarch64' and $cpython) or (platform_machine == 'x86_64' and $cpython))"
+  sed -i "s/ and $both//; s/python_full_version < '3.15' and $both//; s/ and python_full_version < '3.15'//; s/ ; \(python_full_version < '3.15'\)\?$//" "$lock.tmp"
   mv "$lock.tmp" "$lock"
 }
 for_cpu() { sed -i -E '/^(nvidia-|cuda-|triton|torch(vision|audio|codec)?==)/d' "$1"; }

@@ -96,6 +96,7 @@ class Scorer:
         self._model = model
         self._device = device
         self._column = column
+        self._own_pad: int | None = model.config.get_text_config().pad_token_id
         self.budget = budget
         """Padded tokens of a batch; smaller after running out of memory."""
 
@@ -136,12 +137,10 @@ class Scorer:
         A model without a pad token of its own is told one that ends none of these texts; the end token would be
         the usual choice, and would hide the end of every text that has one.
         """
-        config = self._model.config
-        own = config.get_text_config().pad_token_id
-        if own is not None and not getattr(config, "raylign_pad", False):
-            return int(own)
+        if self._own_pad is not None:
+            return self._own_pad
         last = {ids[-1] for ids in sequences}
         pad = next(token for token in range(len(last) + 1) if token not in last)
-        config.raylign_pad = True
+        config = self._model.config
         config.pad_token_id = config.get_text_config().pad_token_id = pad
         return pad

@@ -38,11 +38,10 @@ class Folder:
     """Reads and writes whole files under one URL. Names are relative, with ``/``."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/") or "/"
-        fs, path = fsspec.core.url_to_fs(self.url)
-        self._fs = fs
+        self._fs, path = fsspec.core.url_to_fs(url.rstrip("/") or "/")
         self._root = path.rstrip("/")
-        self._local = isinstance(fs, LocalFileSystem)
+        self._local = isinstance(self._fs, LocalFileSystem)
+        self.url = self._root if self._local else url.rstrip("/")  # absolute: workers run in other directories
 
     @property
     def local_path(self) -> str | None:

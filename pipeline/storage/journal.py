@@ -62,6 +62,12 @@ class Journal:
             found.append(Part(value["name"], value["data"], value["first"], value["stop"], value["rows"]))
         return found
 
+    def own_files(self) -> list[FileRecord]:
+        """This run's own parts, as they were written."""
+        names = [n for n in self.folder.names("_manifests", ".json") if n.startswith(f"{self.owner}-")]
+        values = [self.folder.read_json(f"_manifests/{name}") for name in names]
+        return [FileRecord(v["name"], v["rows"], v["bytes"], v["blake2b"]) for v in values]
+
     def recover(self, data: str, first: int, stop: int) -> int:
         """Commits what nodes of this run left open when they were killed; returns the rows saved."""
         saved: int = 0

