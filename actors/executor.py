@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -37,8 +38,7 @@ class Executor:
 
     def __init__(self, config: RunConfig, cluster: Cluster, show: Callable[[Progress], None]) -> None:
         self.folder = Folder(config.out)
-        journal = Folder(config.journal).url if config.journal else None
-        self._config = dataclasses.replace(config, out=self.folder.url, journal=journal)
+        self._config = _absolute(config)
         self._cluster, self._show = cluster, show
         self._session = Session()
         self._running: dict[Any, Node] = {}
@@ -207,3 +207,18 @@ class Executor:
         tables += [dataclasses.replace(f, name=f"{journal}/{f.name}") for f in self._journal.own_files()]
         commit_run(self.folder, self._spec.plan, [*tables, self.folder.write_json("summary.json", summary)])
         return summary
+
+
+def _absolute(config: RunConfig) -> RunConfig:
+    """The same run with absolute local paths: Ray's workers run in directories of their own."""
+
+    def directory(model: str) -> str:
+        return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+    return dataclasses.replace(
+        config,
+        out=Folder(config.out).url,
+        journal=Folder(config.journal).url if config.journal else None,
+        generator=dataclasses.replace(config.generator, model=directory(config.generator.model)),
+        reward=dataclasses.replace(config.reward, model=directory(config.reward.model)),
+    )

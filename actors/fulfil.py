@@ -63,12 +63,12 @@ class Fulfiller:
             return
         if known := self._sources.replies.drawn(draw):  # by an earlier run, with another reward model
             self._counts["rescored"] += 1
-            self._score(ask, draw, known, prompt, 0)
+            self._score(ask, draw, known, prompt)
             return
 
         def on_reply(new: Generated) -> None:
             self._counts["draws"] += 1
-            self._score(ask, draw, _candidate(new, effect.prefix), prompt, new.generation.cached_tokens)
+            self._score(ask, draw, _candidate(new, effect.prefix), prompt)
 
         self._sources.rewards.start()  # both models load at the same time
         self._generate(ask, prompt.token_ids, effect.prefix, prompt.max_tokens, on_reply)
@@ -88,7 +88,7 @@ class Fulfiller:
         def on_reply(new: Generated) -> None:
             self._counts["samples"] += 1
             text = _candidate(new, ())
-            self._keep(self._row(ask, draw, text, prompt, new.generation.cached_tokens, scorer=""))
+            self._keep(self._row(ask, draw, text, prompt, scorer=""))
             self._tell(ask, Text(text.response, text.token_ids, text.finish_reason))
 
         cap = min(effect.max_tokens or self._spec.config.generator.max_tokens, tokenizer.context - len(token_ids))
@@ -100,7 +100,7 @@ class Fulfiller:
         if known := self._recall(draw, self._spec.scorer):
             self._tell(ask, known.reward)
             return
-        self._score(ask, draw, Candidate(response, (), "stop"), prompt, 0)
+        self._score(ask, draw, Candidate(response, (), "stop"), prompt)
 
     def _recall(self, draw: str, scorer: str) -> Candidate | None:
         known = self._sources.replies.scored(reply_digest(draw, scorer))
@@ -137,21 +137,19 @@ class Fulfiller:
     def _seed(self, key: Key) -> int | None:
         return key.engine_seed() if self._spec.config.generator.seed_requests else None
 
-    def _score(self, ask: Ask, draw: str, candidate: Candidate, prompt: Prompt, cached: int) -> None:
+    def _score(self, ask: Ask, draw: str, candidate: Candidate, prompt: Prompt) -> None:
         def on_reward(reply: float | Failure) -> None:
             if isinstance(reply, Failure):
                 self._tell(ask, RowError("score", reply.error_type, reply.error))
                 return
             self._counts["rewards"] += 1
             scored = replace(candidate, reward=reply)
-            self._keep(self._row(ask, draw, scored, prompt, cached, self._spec.scorer))
+            self._keep(self._row(ask, draw, scored, prompt, self._spec.scorer))
             self._tell(ask, scored if isinstance(ask.effect, Draw) else reply)
 
         self._sources.rewards.submit(ScoreRequest(prompt.content, candidate.response), ask.row, on_reward)
 
-    def _row(
-        self, ask: Ask, draw: str, candidate: Candidate, prompt: Prompt, cached: int, scorer: str
-    ) -> dict[str, Any]:
+    def _row(self, ask: Ask, draw: str, candidate: Candidate, prompt: Prompt, scorer: str) -> dict[str, Any]:
         """A row of the candidates table (schema ``CANDIDATES``)."""
         effect = ask.effect
         drawn = isinstance(effect, Draw | Sample)
@@ -173,7 +171,6 @@ class Fulfiller:
             "scorer": scorer or None,
             "generated_tokens": candidate.generated_tokens,
             "prompt_tokens": len(prompt.token_ids),
-            "cached_tokens": cached,
         }
 
 

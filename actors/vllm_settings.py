@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
+from actors.deathwatch import Deathwatch
 from actors.model_files import locate
 from actors.protocol import BadRequest, EngineDead
 from pipeline.errors import ConfigError
@@ -25,9 +26,10 @@ class VllmOptions:
     ``dtype``: ``auto`` is float32 on a CPU. ``max_model_len``: tokens of context. ``max_num_batched_tokens``: 16384
     on a GPU; on a CPU max(4096, context), since a prompt must be prefilled in one piece there (seeded requests kill
     the engine otherwise). ``block_size``: tokens per block of the prefix cache; 32 on a CPU, where vLLM's own 128
-    would miss short prefixes. ``enforce_eager``: True on a CPU. ``kv_cache_gib``: GiB of KV cache; 1 on a CPU, what
-    ``gpu_memory_utilization`` leaves on a GPU. ``chat_template``: path of a jinja file in place of the model's own.
-    ``engine_args``: more arguments of vLLM's ``AsyncEngineArgs``; they win.
+    would miss short prefixes. ``enable_prefix_caching``: None is off on a CPU. ``enforce_eager``: True on a CPU.
+    ``kv_cache_gib``: GiB of KV cache; 1 on a CPU, what ``gpu_memory_utilization`` leaves on a GPU.
+    ``chat_template``: path of a jinja file in place of the model's own. ``engine_args``: more arguments of vLLM's
+    ``AsyncEngineArgs``; they win.
     """
 
     dtype: str = "auto"
@@ -35,7 +37,7 @@ class VllmOptions:
     max_num_seqs: int = 256
     max_num_batched_tokens: int | None = None
     block_size: int | None = None
-    enable_prefix_caching: bool = True
+    enable_prefix_caching: bool | None = True
     gpu_memory_utilization: float = 0.9
     tensor_parallel_size: int = 1
     enforce_eager: bool | None = None
@@ -60,6 +62,7 @@ class VllmProcess:
         self._model = model
         self._threads = threads
         self._engine: Any = None
+        self._deathwatch: Deathwatch | None = None
         self._names = itertools.count()
 
     async def start(self, context: int, **arguments: Any) -> dict[str, Any]:
@@ -70,6 +73,8 @@ class VllmProcess:
         """
         prepare_environment(self._threads)
         await asyncio.to_thread(self._create, context, arguments)
+        manager = self._engine.engine_core.resources.engine_manager
+        self._deathwatch = Deathwatch([process.pid for process in manager.processes])
         return resolved(self._engine)
 
     def _create(self, context: int, arguments: dict[str, Any]) -> None:
@@ -130,6 +135,8 @@ class VllmProcess:
         if engine.output_handler is not None and not engine.output_processor.get_num_unfinished_requests():
             engine.output_handler.cancel()  # idle, or it would report the end as a failure
         await asyncio.to_thread(engine.shutdown, 20.0)  # vLLM's own 5 s end in a kill that leaks shared memory
+        if self._deathwatch is not None:
+            self._deathwatch.release()
         await asyncio.sleep(0)  # the sockets are closed on this loop
         engine.engine_core.resources.ctx.destroy(linger=0)  # vLLM leaves its zmq context open
         del engine
@@ -165,7 +172,7 @@ def engine_arguments(options: VllmOptions, context: int, *, on_cpu: bool) -> dic
         "max_model_len": context,
         "max_num_seqs": options.max_num_seqs,
         "max_num_batched_tokens": options.max_num_batched_tokens or (max(4096, context) if on_cpu else 16384),
-        "enable_prefix_caching": options.enable_prefix_caching,
+        "enable_prefix_caching": not on_cpu if options.enable_prefix_caching is None else options.enable_prefix_caching,
         "gpu_memory_utilization": options.gpu_memory_utilization,
         "tensor_parallel_size": options.tensor_parallel_size,
         "enforce_eager": on_cpu if options.enforce_eager is None else options.enforce_eager,

@@ -17,9 +17,15 @@ from pipeline.sections import RewardConfig
 
 @dataclass
 class Config(VllmOptions, RewardConfig):
-    """The reward section with ``engine: vllm``."""
+    """The reward section with ``engine: vllm``.
+
+    ``enable_prefix_caching``: off on a CPU unless asked for. A score whose prompt was cached differs from one that was
+    computed whole by up to 2e-6, so that rewards would depend on what was scored before; without, they are equal
+    to the last bit whatever the batch (measured in float32).
+    """
 
     engine: str = "vllm"
+    enable_prefix_caching: bool | None = None
 
 
 def model_text(config: Config) -> ModelText:

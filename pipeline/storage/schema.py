@@ -23,7 +23,6 @@ CANDIDATES = pa.schema(
         ("scorer", pa.string()),  # fingerprint of the reward model and its template
         ("generated_tokens", pa.int32()),
         ("prompt_tokens", pa.int32()),
-        ("cached_tokens", pa.int32()),
     ]
 )
 """The journal: one row per reply."""

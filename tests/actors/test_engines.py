@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 import importlib
 import math
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -216,7 +221,8 @@ def test_bad_requests_cost_only_themselves(pair: Pair) -> None:
     async def run() -> list[Generation | BaseException]:
         bad = [GenerateRequest((tiny.VOCABULARY,), 5), GenerateRequest((), 5), GenerateRequest((1,) * 999, 5)]
         good = mixed_requests(8)
-        return await asyncio.gather(*(pair.generator.generate(r) for r in [*bad, *good]), return_exceptions=True)
+        asked = (pair.generator.generate(r) for r in [*bad, *good])
+        return list(await asyncio.gather(*asked, return_exceptions=True))
 
     answers = pair.runner.run(run())
     assert [type(a) for a in answers] == [BadRequest] * 3 + [Generation] * 8
@@ -495,9 +501,6 @@ def test_sampling_by_inversion_is_exact() -> None:
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_a_dead_vllm_says_so_and_leaves_no_process(models: tuple[Path, Path]) -> None:
-    import os
-    import signal
-
     from actors.engines.vllm import Config, create
 
     async def run() -> list[int]:
@@ -521,3 +524,45 @@ def test_a_dead_vllm_says_so_and_leaves_no_process(models: tuple[Path, Path]) ->
     for process in asyncio.run(run()):
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
+
+
+OWNER = """
+import asyncio, sys
+from actors.engines.vllm import Config, create
+
+async def main():
+    engine = create(Config(model=sys.argv[1], kv_cache_gib=0.1))
+    await engine.start()
+    print(*(p.pid for p in engine._process._engine.engine_core.resources.engine_manager.processes), flush=True)
+    await asyncio.sleep(600)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_no_process_outlives_a_killed_owner(models: tuple[Path, Path], tmp_path: Path) -> None:
+    script = tmp_path / "owner.py"
+    script.write_text(OWNER)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(script), str(models[0])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as owner:
+        assert owner.stdout is not None
+        processes = [int(word) for word in owner.stdout.readline().split()]
+        assert processes
+        assert all(name_of(process).startswith("VLLM") for process in processes)
+        owner.kill()
+    deadline = time.monotonic() + 20
+    while any(name_of(process).startswith("VLLM") for process in processes):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def name_of(process: int) -> str:
+    """The name of a process, empty if there is none."""
+    try:
+        return Path(f"/proc/{process}/comm").read_text()
+    except FileNotFoundError:
+        return ""

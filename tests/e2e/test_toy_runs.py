@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.e2e.commands import Command, lines, quiet, wait_for
 from tests.e2e.conftest import align, candidates, settings, table, write_prompts
 
 pytestmark = pytest.mark.ray
@@ -129,42 +124,6 @@ def test_more_draws_in_the_same_directory_extend_the_run(prompts: str, tmp_path:
 
 
 LETTERS = ["generator.latency_s=0.4", "generator.max_in_flight=6", "cluster.flush_s=0.05", "data.shard_rows=5"]
-
-
-def lines(log: Path) -> int:
-    return log.read_text().count("\n") if log.exists() else 0
-
-
-@dataclass
-class Command:
-    """``raylign align`` in a process of its own, its output in a file (a pipe would outlive it in its children)."""
-
-    arguments: list[str]
-    output: Path
-
-    def start(self) -> subprocess.Popen[bytes]:
-        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-        command = [sys.executable, "-m", "jobs.align", *self.arguments]
-        with self.output.open("wb") as file:
-            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
-
-    def finish(self, timeout: float = 120) -> int:
-        return self.start().wait(timeout)
-
-
-def wait_for(condition: object, seconds: float = 90) -> None:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
-def quiet(log: Path) -> bool:
-    """Whether nothing was drawn for a second: the killed run's processes are gone."""
-    before = lines(log)
-    time.sleep(1.0)
-    return lines(log) == before
 
 
 @pytest.mark.slow

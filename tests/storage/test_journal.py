@@ -32,7 +32,6 @@ def row(name: str, index: int, reward: float = 1.0, scorer: str = "rm") -> dict[
         "scorer": scorer,
         "generated_tokens": 1,
         "prompt_tokens": 2,
-        "cached_tokens": 0,
     }
 
 

@@ -1,0 +1,187 @@
+"""The pool with actors made of plain coroutines: routing, back-pressure, death, and resubmission."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+
+from actors.mailbox import Failure, Mailbox
+from actors.pool import Pool, PoolLost
+
+
+class Remote:
+    """``method.remote(...)`` of a fake actor, as an awaitable."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def remote(self, *arguments: Any) -> Any:
+        return asyncio.ensure_future(self._call(*arguments))
+
+
+class FakeActor:
+    """A replica in this process. ``hold``: answers nothing until released. ``dies``: at these collect calls."""
+
+    def __init__(self, hold: bool = False, dies: int = 0, broken: bool = False) -> None:
+        self._open = asyncio.Event()
+        if not hold:
+            self._open.set()
+        self._dies, self._broken = dies, broken
+        self.seen: list[Any] = []
+        self.starts = 0
+        self._new_mailbox()
+        self.start, self.submit, self.collect = Remote(self._start), Remote(self._submit), Remote(self._collect)
+
+    def _new_mailbox(self) -> None:
+        self.mailbox = Mailbox(self._answer)
+
+    async def _answer(self, request: Any) -> Any:
+        await self._open.wait()
+        if request == "flaky" and self.seen.count("flaky") < 3:
+            raise RuntimeError("not yet")
+        return f"reply to {request}"
+
+    async def _start(self) -> None:
+        self.starts += 1
+        if self._broken:
+            raise RayTaskError("start", "traceback", ValueError("no such model"))
+
+    async def _submit(self, client: str, requests: list[tuple[int, Any]]) -> None:
+        self.seen += [request for _, request in requests]
+        self.mailbox.submit(client, requests)
+
+    async def _collect(self, client: str, wait_s: float) -> Any:
+        if self._dies and self.seen:
+            self._dies -= 1
+            self._new_mailbox()
+            raise ActorDiedError
+        return await self.mailbox.collect(client, 0.05), self.mailbox.load
+
+    def release(self) -> None:
+        """Lets everything held so far go."""
+        self._open.set()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(400):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("waited in vain")
+
+
+def drive(main: Callable[[], Any]) -> Any:
+    return asyncio.run(main())
+
+
+def pool_of(actors: list[FakeActor], max_in_flight: int = 100, attempts: int = 3) -> Pool:
+    return Pool(actors, "client", max_in_flight, attempts)  # type: ignore[arg-type]
+
+
+def test_every_request_gets_its_reply() -> None:
+    async def main() -> list[str]:
+        pool, replies = pool_of([FakeActor(), FakeActor()]), []
+        for i in range(50):
+            pool.submit(i, f"row{i % 7}", replies.append)
+        await until(lambda: len(replies) == 50)
+        await pool.close()
+        return replies
+
+    assert sorted(drive(main)) == sorted(f"reply to {i}" for i in range(50))
+
+
+def test_a_row_stays_where_its_prefix_is_unless_that_replica_is_busier() -> None:
+    async def main() -> tuple[FakeActor, FakeActor]:
+        actors = (FakeActor(hold=True), FakeActor(hold=True))
+        pool = pool_of(list(actors))
+        for i in range(6):
+            pool.submit(("a", i), "a", print)
+            pool.submit(("b", i), "b", print)
+        await until(lambda: len(actors[0].seen) + len(actors[1].seen) == 12)
+        for i in range(40):
+            pool.submit(("a", 6 + i), "a", print)
+        await until(lambda: len(actors[0].seen) + len(actors[1].seen) == 52)
+        await pool.close()
+        return actors
+
+    one, two = drive(main)
+    assert {row for row, i in one.seen if i < 6} == {"a"}
+    assert {row for row, i in two.seen if i < 6} == {"b"}
+    assert any(row == "a" for row, _ in two.seen), "a hot row must overflow to the idle replica"
+    assert abs(len(one.seen) - len(two.seen)) <= 20
+
+
+def test_no_replica_gets_more_than_its_share() -> None:
+    async def main() -> None:
+        actor, replies = FakeActor(hold=True), []
+        pool = pool_of([actor], max_in_flight=4)
+        for i in range(10):
+            pool.submit(i, "row", replies.append)
+        await until(lambda: len(actor.seen) == 4)
+        await asyncio.sleep(0.1)
+        assert (len(actor.seen), pool.in_flight) == (4, 4)
+        actor.release()
+        await until(lambda: len(replies) == 10)
+        await pool.close()
+
+    drive(main)
+
+
+def test_what_a_dead_replica_had_is_sent_again() -> None:
+    async def main() -> tuple[list[str], FakeActor, Pool]:
+        actor, replies = FakeActor(dies=1), []
+        pool = pool_of([actor])
+        for i in range(5):
+            pool.submit(i, "row", replies.append)
+        await until(lambda: len(replies) == 5)
+        await pool.close()
+        return replies, actor, pool
+
+    replies, actor, pool = drive(main)
+    assert sorted(replies) == [f"reply to {i}" for i in range(5)]
+    assert (pool.deaths, pool.resent, actor.starts) == (1, 5, 2)
+
+
+def test_a_request_whose_replica_dies_every_time_is_given_up() -> None:
+    async def main() -> list[Any]:
+        replies: list[Any] = []
+        pool = pool_of([FakeActor(dies=3)])
+        pool.submit("poison", "row", replies.append)
+        await until(lambda: len(replies) == 1)
+        await pool.close()
+        return replies
+
+    (reply,) = drive(main)
+    assert reply == Failure("ReplicaDied", "its replica died on each of 3 tries")
+
+
+def test_an_error_that_may_pass_is_tried_again() -> None:
+    async def main() -> list[Any]:
+        replies: list[Any] = []
+        pool = pool_of([FakeActor()])
+        pool.submit("flaky", "row", replies.append)
+        await until(lambda: len(replies) == 1)
+        await pool.close()
+        return replies
+
+    assert drive(main) == ["reply to flaky"]
+
+
+def test_an_engine_that_cannot_start_says_why() -> None:
+    async def main() -> BaseException | None:
+        woken = asyncio.Event()
+        pool = pool_of([FakeActor(broken=True)])
+        pool.on_lost = woken.set
+        pool.submit(1, "row", print)
+        await asyncio.wait_for(woken.wait(), 5)
+        await pool.close()
+        return pool.lost
+
+    lost = drive(main)
+    assert isinstance(lost, PoolLost)
+    with pytest.raises(PoolLost, match="no such model"):
+        raise lost
