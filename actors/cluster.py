@@ -54,11 +54,11 @@ class Cluster:
         self._ours = True
 
     def replicas(
-        self, kind: str, config: GeneratorConfig | RewardConfig, logs: str | None
+        self, kind: str, config: GeneratorConfig | RewardConfig, logs: str
     ) -> tuple[list[ActorHandle[Any]], list[str]]:
         """The actors of a generator or reward model, started if need be, and the paths of their logs."""
         name = f"{kind} {config!r}"
-        paths = [f"{logs}/{kind}-{i}.log" for i in range(config.replicas)] if logs else []
+        paths = [f"{logs}/{kind}-{i}.log" for i in range(config.replicas)]
         if name not in self._replicas:
             gpus = self._gpus(config)
             actor = ray.remote(ACTORS[kind]).options(
@@ -68,7 +68,7 @@ class Cluster:
                 max_task_retries=0,
                 max_concurrency=1000,
             )
-            self._replicas[name] = [actor.remote(config, paths[i] if paths else None) for i in range(config.replicas)]
+            self._replicas[name] = [actor.remote(config, path) for path in paths]
         return self._replicas[name], paths
 
     def check_room(self, generator: GeneratorConfig, reward: RewardConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import ray
 from actors.cluster import Cluster
 from actors.nodes import Scoreboard, run_advance, run_collect, run_ingest
 from actors.session import Progress, Session, summarize, totals
-from actors.spec import make_spec
+from actors.spec import RunSpec, make_spec
 from pipeline.config import to_yaml
 from pipeline.errors import RaylignError, RunFailed
 from pipeline.graph import Advance, Collect, Graph, Ingest, Node
@@ -119,7 +120,7 @@ class Executor:
     def _submit(self, node: Node) -> None:
         spec, cpus = self._spec, self._config.cluster.runner_cpus
         if isinstance(node, Advance):
-            logs = f"{self.folder.local_path}/logs" if self.folder.local_path else None
+            logs = f"{self.folder.local_path or _on_each_node(spec)}/logs"
             generators, a = self._cluster.replicas("generator", self._config.generator, logs)
             rewards, b = self._cluster.replicas("reward", self._config.reward, logs)
             self._session.logs = [*a, *b]
@@ -222,3 +223,8 @@ def _absolute(config: RunConfig) -> RunConfig:
         generator=dataclasses.replace(config.generator, model=directory(config.generator.model)),
         reward=dataclasses.replace(config.reward, model=directory(config.reward.model)),
     )
+
+
+def _on_each_node(spec: RunSpec) -> str:
+    """Where logs go when the run's directory is no local one: engines need a file that they can append to."""
+    return f"{tempfile.gettempdir()}/raylign-{spec.plan.run}"

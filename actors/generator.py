@@ -23,7 +23,7 @@ class Generated:
 class Generator(Replica):
     """Draws continuations. Decoding happens here, so that it is spread over the replicas."""
 
-    def __init__(self, config: GeneratorConfig, log: str | None) -> None:
+    def __init__(self, config: GeneratorConfig, log: str) -> None:
         super().__init__(log)
         self._config = config
 

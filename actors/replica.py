@@ -30,9 +30,8 @@ class Replica:
     A run whose draws are all in the journal already never loads a model.
     """
 
-    def __init__(self, log: str | None) -> None:
-        if log:
-            _log_to(log)
+    def __init__(self, log: str) -> None:
+        _log_to(log)
         self._mailbox = Mailbox(self._serve)
         self._starting: asyncio.Task[dict[str, Any]] | None = None
         self._answering = 0

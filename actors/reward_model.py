@@ -14,7 +14,7 @@ from pipeline.sections import RewardConfig
 class RewardModel(Replica):
     """Scores responses."""
 
-    def __init__(self, config: RewardConfig, log: str | None) -> None:
+    def __init__(self, config: RewardConfig, log: str) -> None:
         super().__init__(log)
         self._config = config
 

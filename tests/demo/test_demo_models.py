@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from demo.conversations import conversation
+from demo.mistakes import with_slip
 from demo.problems import (
     OPERAND_COUNTS,
     SPLIT_SIZES,
@@ -125,6 +126,19 @@ def test_worked_solutions_end_with_the_true_answer(count: int) -> None:
         for line in solution.split("\n")[:-1]:
             left, right = line.split(" = ")
             assert eval(left) == int(right)
+
+
+@pytest.mark.parametrize(
+    ("place", "digit", "written"),
+    [
+        (0, 4, "45 - 4 = 41\n41 + 2 = 43\nAnswer: 43"),
+        (9, 9, "15 - 4 = 91\n91 + 2 = 93\nAnswer: 93"),
+        (17, 5, "15 - 4 = 11\n11 + 5 = 16\nAnswer: 16"),
+        (32, 0, "15 - 4 = 11\n11 + 2 = 13\nAnswer: 03"),
+    ],
+)
+def test_a_slip_is_carried_through_the_later_steps(place: int, digit: int, written: str) -> None:
+    assert with_slip(Problem((15, 4, 2), ("-", "+")), place, digit) == written
 
 
 @pytest.mark.parametrize(
