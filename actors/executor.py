@@ -179,13 +179,11 @@ class Executor:
 
     def _progress(self, finished: bool = False) -> Progress:
         counts = totals(self._done.values())
-        rows = counts["rows"] + counts["rejected"]
         for live in self._live.values():
-            rows += live.get("rows", 0)
-            for name in live.keys() - {"rows"}:
-                counts[name] += live[name]
+            for name, value in live.items():
+                counts[name] += value
         seconds = time.monotonic() - self._session.started
-        return Progress(int(rows), self._source.rows, counts, seconds, finished)
+        return Progress(int(counts["ended"]), self._source.rows, counts, seconds, finished)
 
     def _cancel(self) -> None:
         """Ends what is still running and lets it write what it has; after a clean run there is nothing."""

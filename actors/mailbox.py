@@ -82,6 +82,12 @@ class Mailbox:
         box.done.clear()
         return replies
 
+    def close(self) -> None:
+        """Drops every request that has no reply yet."""
+        for box in self._boxes.values():
+            for task in list(box.tasks.values()):
+                task.cancel()
+
     async def _serve(self, box: _Box, number: int, request: Any) -> None:
         self._in_flight += 1
         try:

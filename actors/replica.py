@@ -61,7 +61,8 @@ class Replica:
         return {"served": self._mailbox.served, "busy_s": self._busy_s, "settings": settings}
 
     async def stop(self) -> None:
-        """Ends the engine and its child processes."""
+        """Ends the engine and its child processes. What was still wanted of it is dropped first."""
+        self._mailbox.close()
         if self._starting is not None:
             await self._starting
             await self._engine.stop()

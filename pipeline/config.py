@@ -65,7 +65,7 @@ def to_dict(run: RunConfig) -> dict[str, Any]:
 
 def _read(name: str) -> Any:
     path = Path(name)
-    if not path.exists() and not path.is_absolute():
+    if not path.is_file() and not path.is_absolute():
         path = next((p for p in (CONF / name, CONF.parent / name, CONF / "job" / f"{name}.yaml") if p.is_file()), path)
     if not path.is_file():
         known = sorted(p.stem for p in (CONF / "job").glob("*.yaml"))

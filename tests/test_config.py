@@ -62,7 +62,10 @@ def test_every_cluster_of_the_gallery_loads(part: Path) -> None:
         (["data.input=null"], r"data.input: name a Parquet"),
         (["data=3"], r"data: expected a mapping"),
         (["generator.letters=27"], r"generator.letters = 27: choose 1 to 26"),
-        (["method.answer.hwo=math"], r"method"),
+        (["method.answer.hwo=math"], r"method.answer.hwo: Key 'hwo' not in 'AnswerConfig'"),
+        (["method.answer.how=maths"], r"method.answer: .*maths"),
+        (["method.answer.how=regex"], r"method.answer: .*pattern"),
+        (["method.answer.how=regex", "method.answer.pattern='(1'"], r"method.answer: "),
     ],
 )
 def test_mistakes_are_named(overrides: list[str], message: str) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 from actors.chat_template import ModelText, PairRenderer
 from actors.protocol import ScoreRequest
-from actors.reward_head import reward_column
+from actors.reward_head import classifier_fingerprint, reward_column
 from actors.vllm_settings import VllmOptions, VllmProcess
 from pipeline.sections import RewardConfig
 
@@ -34,9 +33,11 @@ def model_text(config: Config) -> ModelText:
 
 
 def fingerprint(config: Config) -> str:
-    """What shapes a score: the model by content, its template, the column, and a dtype or quantization asked for."""
-    text = f"{model_text(config).fingerprint}\0{config.column or 0}\0{config.law()}"
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    """What shapes a score: the model by content, its template, the column, and a dtype or quantization asked for.
+
+    Raises ``ConfigError`` for a model that gives no reward or has no template: both are known without its weights.
+    """
+    return classifier_fingerprint(model_text(config), config.column, config.law())
 
 
 def create(config: Config) -> VllmReward:

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 
 from pipeline.effects import Program, draw
+from pipeline.kernels.answers import extract
 from pipeline.kernels.choice import SELECTIONS, UTILITIES, choose
 from pipeline.keys import Key
 from pipeline.sections import AnswerConfig, MethodConfig
@@ -43,6 +44,10 @@ def validate(config: Config) -> None:
         raise ValueError(f"method.utility = {config.utility!r}: choose one of {', '.join(UTILITIES)}")
     if not 0 < config.beta < math.inf:
         raise ValueError(f"method.beta = {config.beta}: it must be positive and finite")
+    try:
+        extract("", config.answer.how, config.answer.pattern)
+    except ValueError as error:
+        raise ValueError(f"method.answer: {error}") from None
 
 
 def run(prompt: Prompt, config: Config, key: Key) -> Program:

@@ -85,15 +85,17 @@ def test_the_same_command_again_does_nothing(plain: Path, prompts: str) -> None:
 
 
 def test_a_longer_run_on_a_shared_journal_draws_the_difference(plain: Path, prompts: str, tmp_path: Path) -> None:
-    """Best-of-64 on the journal of best-of-32 draws 32 per prompt (here 12 on 4)."""
-    shared = f"journal={plain}/candidates"
+    """Best-of-64 on the journal of best-of-32 draws 32 per prompt, and best-of-32 on that of best-of-4 draws 28."""
+    shared, have = f"journal={plain}/candidates", 4
     before = len(candidates(plain))
-    summary = align(*settings(tmp_path / "more", prompts, "method.n=12", shared))
-    assert (summary["counts"]["draws"], summary["counts"]["recalled"]) == (11 * 8, 11 * 4)
-    assert len(candidates(plain)) == before + 11 * 8
-    alone = align(*settings(tmp_path / "alone", prompts, "method.n=12"))
-    assert alone["counts"]["draws"] == 11 * 12
-    assert table(tmp_path / "more", "results").equals(table(tmp_path / "alone", "results"))
+    for n in (32, 64):
+        summary = align(*settings(tmp_path / str(n), prompts, f"method.n={n}", shared))
+        assert (summary["counts"]["draws"], summary["counts"]["recalled"]) == (11 * (n - have), 11 * have)
+        have = n
+    assert len(candidates(plain)) == before + 11 * 60
+    alone = align(*settings(tmp_path / "alone", prompts, "method.n=64"))
+    assert alone["counts"]["draws"] == 11 * 64
+    assert table(tmp_path / "64", "results").equals(table(tmp_path / "alone", "results"))
 
 
 def test_other_selections_and_shard_sizes_share_every_draw(plain: Path, prompts: str, tmp_path: Path) -> None:
