@@ -176,8 +176,10 @@ def _check_run(run: RunConfig) -> None:
             raise ConfigError(f"{key} = {value}: it must be at least 1")
     if run.data.limit is not None and run.data.limit < 1:
         raise ConfigError(f"data.limit = {run.data.limit}: it must be at least 1, or null for all rows")
-    if not run.generator.temperature > 0:
-        raise ConfigError(f"generator.temperature = {run.generator.temperature}: draws need a positive temperature")
+    if not run.generator.temperature >= 0:
+        raise ConfigError(f"generator.temperature = {run.generator.temperature}: it must not be negative")
+    if run.generator.temperature == 0 and getattr(run.method, "n", 1) > 1:
+        raise ConfigError("generator.temperature = 0 makes all draws the same: set method.n=1, or a temperature")
     if not 0 < run.generator.top_p <= 1:
         raise ConfigError(f"generator.top_p = {run.generator.top_p}: it must lie in (0, 1]")
     if run.seed < 0:

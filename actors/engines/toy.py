@@ -45,6 +45,8 @@ def validate(config: Config) -> None:
     """Raises ``ValueError`` for settings no toy model has."""
     if not 1 <= config.letters <= 26:
         raise ValueError(f"generator.letters = {config.letters}: choose 1 to 26")
+    if not config.temperature > 0:
+        raise ValueError(f"generator.temperature = {config.temperature}: the toy model only samples")
 
 
 class ToyTokenizer:
