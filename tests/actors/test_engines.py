@@ -354,8 +354,13 @@ def test_fingerprints_hold_what_shapes_a_reply(name: str, models: tuple[Path, Pa
     assert len({engines.load_tokenizer(c).fingerprint for c in configs}) == 4
     same = [rewards.Config(model=reward), rewards.Config(model=reward, column=0, replicas=3)]
     assert len({rewards.fingerprint(c) for c in same}) == 1
-    changed = [rewards.Config(model=reward, column=1), rewards.Config(model=reward, dtype="float16")]
-    assert len({rewards.fingerprint(c) for c in [*same, *changed]}) == 3
+    several = str(tiny.save_reward(tmp_path / "several", num_labels=3))
+    changed = [rewards.Config(model=several, column=0), rewards.Config(model=several, column=1)]
+    changed.append(rewards.Config(model=reward, dtype="float16"))
+    assert len({rewards.fingerprint(c) for c in [*same, *changed]}) == 4
+    for wrong in (rewards.Config(model=several), rewards.Config(model=reward, column=1), rewards.Config(model=generator)):
+        with pytest.raises(ConfigError, match=r"reward\.(model|column)"):
+            rewards.fingerprint(wrong)
 
 
 def run_reward(config: Any, *requests: ScoreRequest) -> list[float]:
