@@ -64,8 +64,10 @@ class Executor:
 
     def run(self) -> dict[str, Any]:
         """Executes what is left and returns the summary, which also stands in ``summary.json``."""
-        if not self._graph.finished:
-            self._replay()
+        self._replay()
+        if self._graph.finished and self.folder.exists("manifest.json"):
+            summary: dict[str, Any] = self.folder.read_json("summary.json")
+            return summary
         if not self._graph.finished:
             self._cluster.connect()
             self._cluster.check_room(self._config.generator, self._config.reward)
