@@ -358,9 +358,9 @@ def test_fingerprints_hold_what_shapes_a_reply(name: str, models: tuple[Path, Pa
     changed = [rewards.Config(model=several, column=0), rewards.Config(model=several, column=1)]
     changed.append(rewards.Config(model=reward, dtype="float16"))
     assert len({rewards.fingerprint(c) for c in [*same, *changed]}) == 4
-    for wrong in (rewards.Config(model=several), rewards.Config(model=reward, column=1), rewards.Config(model=generator)):
+    for model, column in ((several, None), (reward, 1), (generator, None)):
         with pytest.raises(ConfigError, match=r"reward\.(model|column)"):
-            rewards.fingerprint(wrong)
+            rewards.fingerprint(rewards.Config(model=model, column=column))
 
 
 def run_reward(config: Any, *requests: ScoreRequest) -> list[float]:
