@@ -80,7 +80,7 @@ def test_the_run_says_which_engine_it_had_and_how_it_was_set(plain: Path) -> Non
 def test_kill_9_of_the_driver_and_resume_give_the_same_results(plain: Path, cluster: Cluster, tmp_path: Path) -> None:
     cluster.stop()  # the last test of this file: its engines would only take the memory of those below
     out = tmp_path / "out"
-    cut = ["data.shard_rows=6", "generator.max_in_flight=4", "cluster.shards_in_flight=2", "cluster.flush_s=0.02"]
+    cut = ["data.shard_rows=6", "generator.max_in_flight=2", "cluster.shards_in_flight=1", "cluster.flush_s=0.02"]
     command = Command(settings(out, *cut), tmp_path / "output.txt")
     run = command.start()
     wait_for(lambda: len(list((out / "candidates").rglob("*.parquet"))) >= 3, 300)
