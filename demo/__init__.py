@@ -1,0 +1,1 @@
+"""The demo models: their problems, tokenizer, training and measuring."""

@@ -2,57 +2,35 @@
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from demo.architecture import model_config
+from demo.conversations import encode_answered
+from demo.optimization import Rates, fit
 from demo.problems import Problem, training_problems, worked_solution
-from demo.tokenizer import ASSISTANT, MAX_LENGTH
+from demo.reading import response_tokens
 
-IGNORED = -100
+_IGNORED = -100
 _BATCHES_PER_POOL = 16
 
 
 @dataclass(frozen=True)
 class LanguageModelTraining:
-    """How the language model is trained; rates are peaks, warmup is in steps."""
+    """How the language model is trained."""
 
     steps: int = 1500
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    warmup: int = 100
-    weight_decay: float = 0.1
+    batch_size: int = 32
+    rates: Rates = Rates(matrices=0.02, others=3e-3, warmup=100)
 
 
-def model_config(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> LlamaConfig:
-    """The architecture both demo models share: 0.67 million parameters, heads of 32."""
-    return LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=MAX_LENGTH,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        dtype="float32",
-        **changes,
-    )
-
-
-def conversation(prompt: str, response: str | None = None) -> list[dict[str, str]]:
-    """The user's turn and, where there is one, the assistant's."""
-    turns = [{"role": "user", "content": prompt}]
-    return turns if response is None else [*turns, {"role": "assistant", "content": response}]
+LONGER_TRAINING = LanguageModelTraining(steps=800, rates=Rates(matrices=0.01, others=1.5e-3, warmup=50))
 
 
 def train_language_model(
@@ -60,39 +38,48 @@ def train_language_model(
 ) -> LlamaForCausalLM:
     """A language model trained from random weights on `steps` batches of fresh problems."""
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(model_config(tokenizer))
+    build: Any = LlamaForCausalLM
+    model: LlamaForCausalLM = build(model_config(tokenizer))
     model.generation_config = _generation_config(tokenizer)
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=training.learning_rate,
-        betas=(0.9, 0.98),
-        weight_decay=training.weight_decay,
+    train_further(model, tokenizer, training, seed)
+    return model
+
+
+def train_further(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    training: LanguageModelTraining,
+    seed: int,
+) -> None:
+    """Trains `model` in place on `steps` batches of fresh problems."""
+    # On rows this short it is faster on a CPU than the fused attention.
+    model.set_attn_implementation("eager")
+    fit(
+        "language model",
+        model,
+        training.rates,
+        _batches(training.batch_size, seed),
+        training.steps,
+        lambda problems: solution_loss(model, tokenizer, problems),
     )
-    model.train()
-    batches = islice(_batches(tokenizer, training.batch_size, seed), training.steps)
-    for step, batch in enumerate(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * rate_at(step, training.steps, training.warmup)
-        loss = model(**batch).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if step % 100 == 0 or step + 1 == training.steps:
-            print(f"language model: step {step + 1}, loss {loss.item():.4f}", flush=True)
-    return model.eval()
 
 
-def rate_at(step: int, steps: int, warmup: int) -> float:
-    """The share of the peak learning rate at `step`: a linear rise, then half a cosine."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+def solution_loss(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem]
+) -> torch.Tensor:
+    """The mean loss, a scalar in nats per token, of the problems' worked solutions."""
+    answered = [(problem.prompt, worked_solution(problem)) for problem in problems]
+    tokens, mask = encode_answered(tokenizer, answered)
+    # Only the response is learned: prompts are random numbers.
+    labels = tokens.masked_fill(~response_tokens(tokenizer, tokens, mask), _IGNORED)
+    loss: torch.Tensor = model(input_ids=tokens, attention_mask=mask, labels=labels).loss
+    return loss
 
 
 def _generation_config(tokenizer: PreTrainedTokenizerFast) -> GenerationConfig:
     # top_k is 50 unless it is turned off, which would not be a draw from the model itself.
-    return GenerationConfig(
+    build: Any = GenerationConfig
+    config: GenerationConfig = build(
         do_sample=True,
         temperature=1.0,
         top_k=0,
@@ -101,12 +88,11 @@ def _generation_config(tokenizer: PreTrainedTokenizerFast) -> GenerationConfig:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    return config
 
 
-def _batches(
-    tokenizer: PreTrainedTokenizerFast, batch_size: int, seed: int
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Endless batches of input_ids, attention_mask and labels, each (batch, length)."""
+def _batches(batch_size: int, seed: int) -> Iterator[list[Problem]]:
+    """Endless batches of training problems of like length, in a shuffled order."""
     problems = training_problems(seed)
     order = random.Random(seed)
     while True:
@@ -115,23 +101,4 @@ def _batches(
         pool.sort(key=lambda problem: len(problem.prompt) + len(worked_solution(problem)))
         groups = [pool[start : start + batch_size] for start in range(0, len(pool), batch_size)]
         order.shuffle(groups)
-        for group in groups:
-            yield _batch(tokenizer, group)
-
-
-def _batch(tokenizer: PreTrainedTokenizerFast, problems: list[Problem]) -> dict[str, torch.Tensor]:
-    turns = [conversation(problem.prompt, worked_solution(problem)) for problem in problems]
-    texts = tokenizer.apply_chat_template(turns, tokenize=False)
-    batch: Any = tokenizer(
-        texts, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt"
-    )
-    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
-    # Only the response is learned: prompts are random numbers.
-    opened = batch["input_ids"] == tokenizer.convert_tokens_to_ids(ASSISTANT)
-    answered = opened.cumsum(dim=1) - opened.int()
-    labels = labels.masked_fill(answered == 0, IGNORED)
-    return {
-        "input_ids": batch["input_ids"],
-        "attention_mask": batch["attention_mask"],
-        "labels": labels,
-    }
+        yield from groups

@@ -17,8 +17,10 @@ Split = Literal["train", "validation", "test"]
 
 OPERAND_COUNTS = (2, 3, 4, 5, 6)
 # Longer problems also have larger numbers, so that difficulty rises faster than length does.
-LARGEST_OPERAND = {2: 30, 3: 99, 4: 199, 5: 499, 6: 999}
-LARGEST_VALUE = 9999
+LARGEST_OPERAND = {2: 40, 3: 40, 4: 50, 5: 60, 6: 99}
+LARGEST_VALUE = 999
+# Training shows short problems more often: they are where single steps are learned soonest.
+_TRAINING_WEIGHTS = (6, 4, 3, 2, 2)
 SPLIT_SIZES: dict[Split, int] = {"validation": 300, "test": 400}
 _SPLIT_SEEDS: dict[Split, int] = {"validation": 1_000_001, "test": 1_000_002}
 _HELD_OUT_BUCKETS: dict[int, Split] = {0: "validation", 1: "test"}
@@ -36,8 +38,8 @@ class Problem:
     @property
     def expression(self) -> str:
         """The expression as written in the prompt, such as "37 + 48 - 12 * 3"."""
-        tail = (f" {sign} {number}" for sign, number in zip(self.operators, self.operands[1:]))
-        return str(self.operands[0]) + "".join(tail)
+        later = zip(self.operators, self.operands[1:], strict=True)
+        return str(self.operands[0]) + "".join(f" {sign} {number}" for sign, number in later)
 
     @property
     def prompt(self) -> str:
@@ -55,6 +57,7 @@ class Step:
     value: int
 
     def __str__(self) -> str:
+        """A line of the worked solution."""
         return f"{self.left} {self.sign} {self.right} = {self.value}"
 
 
@@ -107,7 +110,7 @@ def training_problems(seed: int) -> Iterator[Problem]:
     """An endless stream of training problems, the same for the same seed."""
     source = random.Random(seed)
     while True:
-        problem = draw_problem(source, source.choice(OPERAND_COUNTS))
+        problem = draw_problem(source, source.choices(OPERAND_COUNTS, _TRAINING_WEIGHTS)[0])
         if split_of(problem) == "train":
             yield problem
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -46,7 +48,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         pair=f"{BOS} $A $B",
         special_tokens=[(BOS, vocabulary[BOS])],
     )
-    return PreTrainedTokenizerFast(
+    build: Any = PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast = build(
         tokenizer_object=backend,
         bos_token=BOS,
         eos_token=EOS,
@@ -58,3 +61,4 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         model_max_length=MAX_LENGTH,
         padding_side="left",
     )
+    return tokenizer

@@ -15,13 +15,19 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from demo.language_model import LanguageModelTraining, train_language_model
+from demo.language_model import (
+    LONGER_TRAINING,
+    LanguageModelTraining,
+    train_further,
+    train_language_model,
+)
 from demo.measure import draw_split, held_out_figures, print_figures
 from demo.problems import SPLIT_SIZES, write_split
-from demo.reward_model import RewardTraining, draw_comparisons, train_reward_model
+from demo.reward_model import RewardTraining, draw_for_training, train_reward_model
 from demo.tokenizer import build_tokenizer
 
 _MEASURING_SEED = 7
+_LONGER_SEED_OFFSET = 900_000
 
 
 def main() -> None:
@@ -50,24 +56,31 @@ def train_generator(out: Path, seed: int, steps: int | None) -> None:
     for split in SPLIT_SIZES:
         write_split(split, out / f"{split}.parquet")
     tokenizer = build_tokenizer()
-    training = LanguageModelTraining()
-    if steps is not None:
-        training = replace(training, steps=steps)
+    training = _at_most(LanguageModelTraining(), steps)
     _save(train_language_model(tokenizer, training, seed), tokenizer, out / "generator")
 
 
 def train_reward(out: Path, seed: int, steps: int | None) -> None:
-    """Writes the reward model for the generator under `out`."""
+    """Writes the reward model for the generator under `out`.
+
+    Its lower layers are the generator's after a longer training: a copy that knows the arithmetic
+    better can tell which of the generator's responses are wrong.
+    """
     tokenizer = build_tokenizer()
     training = RewardTraining()
     if steps is not None:
-        training = replace(training, problems=min(training.problems, 4 * steps))
+        training = replace(training, problems=4 * steps, token_steps=steps, response_steps=steps)
     load: Any = LlamaForCausalLM.from_pretrained
-    generator = load(out / "generator").eval()
-    comparisons = draw_comparisons(generator, tokenizer, training, seed)
-    print(f"reward model: {len(comparisons)} prompts with both outcomes", flush=True)
-    model = train_reward_model(generator, tokenizer, comparisons, training, seed)
-    _save(model, tokenizer, out / "reward_model")
+    model = load(out / "generator").eval()
+    comparisons = draw_for_training(model, tokenizer, training, seed)
+    print(f"reward model: {len(comparisons)} problems drawn right and wrong", flush=True)
+    train_further(model, tokenizer, _at_most(LONGER_TRAINING, steps), seed + _LONGER_SEED_OFFSET)
+    reward_model = train_reward_model(model, tokenizer, comparisons, training, seed)
+    _save(reward_model, tokenizer, out / "reward_model")
+
+
+def _at_most(training: LanguageModelTraining, steps: int | None) -> LanguageModelTraining:
+    return training if steps is None else replace(training, steps=min(steps, training.steps))
 
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -84,7 +97,7 @@ def _arguments() -> argparse.Namespace:
     what.add_argument("--out", type=Path, help="train, and write models and splits here")
     what.add_argument("--measure", type=Path, help="measure the models and splits found here")
     parser.add_argument("--seed", type=int, default=0, help="seed of the training")
-    parser.add_argument("--steps", type=int, help="fewer language model steps, for a trial run")
+    parser.add_argument("--steps", type=int, help="at most so many steps each, for a trial run")
     parser.add_argument("--split", choices=list(SPLIT_SIZES), default="test")
     parser.add_argument("--reward-only", action="store_true", help="keep the generator that is in DIR")
     parser.add_argument("--no-figures", action="store_true", help="train without measuring")

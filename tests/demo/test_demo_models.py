@@ -17,7 +17,6 @@ from transformers import (
 )
 
 from demo.conversations import conversation
-from demo.mistakes import with_slip
 from demo.problems import (
     OPERAND_COUNTS,
     SPLIT_SIZES,
@@ -91,9 +90,7 @@ def test_there_is_exactly_one_bos(tokenizer: Any) -> None:
     for tokens in (
         tokenizer.encode("Compute 1 + 2."),
         tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False),
-        tokenizer.apply_chat_template(
-            turns[:2], tokenize=True, add_generation_prompt=True, return_dict=False
-        ),
+        tokenizer.apply_chat_template(turns[:2], tokenize=True, add_generation_prompt=True, return_dict=False),
     ):
         assert tokens[0] == tokenizer.bos_token_id
         assert tokens.count(tokenizer.bos_token_id) == 1
@@ -126,19 +123,6 @@ def test_worked_solutions_end_with_the_true_answer(count: int) -> None:
         for line in solution.split("\n")[:-1]:
             left, right = line.split(" = ")
             assert eval(left) == int(right)
-
-
-@pytest.mark.parametrize(
-    ("place", "digit", "written"),
-    [
-        (0, 4, "45 - 4 = 41\n41 + 2 = 43\nAnswer: 43"),
-        (9, 9, "15 - 4 = 91\n91 + 2 = 93\nAnswer: 93"),
-        (17, 5, "15 - 4 = 11\n11 + 5 = 16\nAnswer: 16"),
-        (32, 0, "15 - 4 = 11\n11 + 2 = 13\nAnswer: 03"),
-    ],
-)
-def test_a_slip_is_carried_through_the_later_steps(place: int, digit: int, written: str) -> None:
-    assert with_slip(Problem((15, 4, 2), ("-", "+")), place, digit) == written
 
 
 @pytest.mark.parametrize(
@@ -192,9 +176,7 @@ def test_the_generator_solves_easy_problems() -> None:
     prompts, answers = easy_prompts(40)
     for temperature, least in ((0.0, 0.8), (1.0, 0.7)):
         drawn = draw_responses(model, tokenizer, prompts, 1, 0, temperature)
-        right = [
-            last_number(row[0].text) == answer for row, answer in zip(drawn, answers, strict=True)
-        ]
+        right = [last_number(row[0].text) == answer for row, answer in zip(drawn, answers, strict=True)]
         assert sum(right) / len(right) >= least
 
 
