@@ -69,7 +69,12 @@ def train_reward(out: Path, seed: int, steps: int | None) -> None:
     tokenizer = build_tokenizer()
     training = RewardTraining()
     if steps is not None:
-        training = replace(training, problems=4 * steps, token_steps=steps, response_steps=steps)
+        training = replace(
+            training,
+            problems=min(4 * steps, training.problems),
+            token_steps=min(steps, training.token_steps),
+            response_steps=min(steps, training.response_steps),
+        )
     load: Any = LlamaForCausalLM.from_pretrained
     model = load(out / "generator").eval()
     comparisons = draw_for_training(model, tokenizer, training, seed)

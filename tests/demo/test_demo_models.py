@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,15 @@ from demo.tokenizer import CHARACTERS
 DEMO = Path(__file__).parents[2] / "demo"
 LARGEST_MODEL = 4 * 1024 * 1024
 SPLITS: tuple[Split, ...] = tuple(SPLIT_SIZES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models this small gain nothing from more threads, and lose much on shared cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=["generator", "reward_model"])
@@ -173,7 +183,7 @@ def test_the_generator_solves_easy_problems() -> None:
     model = load(DEMO / "generator")
     tokenizer: Any = AutoTokenizer.from_pretrained(DEMO / "generator")
     assert model.dtype == torch.float32
-    prompts, answers = easy_prompts(40)
+    prompts, answers = easy_prompts(30)
     for temperature, least in ((0.0, 0.8), (1.0, 0.7)):
         drawn = draw_responses(model, tokenizer, prompts, 1, 0, temperature)
         right = [last_number(row[0].text) == answer for row, answer in zip(drawn, answers, strict=True)]
@@ -184,10 +194,10 @@ def test_the_reward_model_prefers_true_solutions() -> None:
     load: Any = AutoModelForSequenceClassification.from_pretrained
     model = load(DEMO / "reward_model")
     tokenizer: Any = AutoTokenizer.from_pretrained(DEMO / "reward_model")
-    problems = held_out_problems("validation")[:100]
+    problems = held_out_problems("validation")[:60]
     right = [(problem.prompt, worked_solution(problem)) for problem in problems]
     # The same steps, but an answer that does not follow from them.
     wrong = [(prompt, text[:-1] + str((int(text[-1]) + 5) % 10)) for prompt, text in right]
     rewards = score_responses(model, tokenizer, right + wrong)
-    ahead = [first > second for first, second in zip(rewards[:100], rewards[100:], strict=True)]
+    ahead = [first > second for first, second in zip(rewards[:60], rewards[60:], strict=True)]
     assert sum(ahead) / len(ahead) >= 0.7
