@@ -12,11 +12,8 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 demo: $(READY)
 	$(BIN)/raylign demo
 
-# The demo models' tests have a process of their own: after some of the other tests, transformers' generate() draws
-# nonsense in the same process (not in any other, and the cause is not known yet).
 test: $(READY) check
-	$(BIN)/python -m pytest tests/demo
-	$(BIN)/python -m pytest --ignore tests/demo
+	$(BIN)/python -m pytest
 
 check: $(READY)
 	$(BIN)/ruff check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,10 @@ from actors.model_files import locate
 from pipeline.errors import ConfigError
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+_loading = threading.Lock()
+"""``from_pretrained`` swaps ``torch.nn.init`` functions and ``PreTrainedModel.tie_weights`` while it runs, for the whole
+process. Two loads at once put them back in the wrong order, and every model loaded later has untied, random heads."""
 
 
 @dataclass
@@ -58,12 +63,13 @@ def load(factory_name: str, text: ModelText, options: TorchOptions, threads: int
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = "float32" if options.dtype == "auto" and device.type == "cpu" else options.dtype
     try:
-        model, report = getattr(transformers, factory_name).from_pretrained(
-            locate(text.model, f"{text.section}.model"),
-            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-            trust_remote_code=text.trust_remote_code,
-            output_loading_info=True,
-        )
+        with _loading:
+            model, report = getattr(transformers, factory_name).from_pretrained(
+                locate(text.model, f"{text.section}.model"),
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                trust_remote_code=text.trust_remote_code,
+                output_loading_info=True,
+            )
     except (OSError, ValueError) as error:
         raise ConfigError(f"{text.section}.model={text.model!r} cannot be loaded: {error}") from error
     if missing := sorted(report["missing_keys"]):

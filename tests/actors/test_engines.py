@@ -399,6 +399,17 @@ def test_a_reward_model_without_a_pad_token(tmp_path: Path) -> None:
     )
 
 
+def test_models_that_load_at_once_leave_the_library_as_it_was(models: tuple[Path, Path]) -> None:
+    """Else the next model of this process would have no tied weights: random answers, and no error."""
+    import torch
+    from transformers import PreTrainedModel
+
+    for pair in started("transformers", models):
+        assert pair.settings[0]["engine"] == "transformers"
+    assert torch.nn.init.constant_.__module__ == "torch.nn.init"
+    assert PreTrainedModel.tie_weights.__name__ == "tie_weights"
+
+
 def test_nan_is_a_score(tmp_path: Path) -> None:
     import torch
     from transformers import LlamaForSequenceClassification
