@@ -12,9 +12,9 @@ from pipeline.errors import ConfigError
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 
+# ``from_pretrained`` swaps ``torch.nn.init`` functions and ``PreTrainedModel.tie_weights`` while it runs, for the whole
+# process. Two loads at once put them back in the wrong order, and later models get random heads, without any error.
 _loading = threading.Lock()
-"""``from_pretrained`` swaps ``torch.nn.init`` functions and ``PreTrainedModel.tie_weights`` while it runs, for the whole
-process. Two loads at once put them back in the wrong order, and every model loaded later has untied, random heads."""
 
 
 @dataclass
