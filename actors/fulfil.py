@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from actors.generator import Generated
@@ -143,7 +143,7 @@ class Fulfiller:
                 self._tell(ask, RowError("score", reply.error_type, reply.error))
                 return
             self._counts["rewards"] += 1
-            scored = replace(candidate, reward=reply)
+            scored = _scored(candidate, reply)
             self._keep(self._row(ask, draw, scored, prompt, self._spec.scorer))
             self._tell(ask, scored if isinstance(ask.effect, Draw) else reply)
 
@@ -177,3 +177,10 @@ class Fulfiller:
 def _candidate(new: Generated, prefix: tuple[int, ...]) -> Candidate:
     tokens = new.generation.token_ids
     return Candidate(new.response, prefix + tokens, new.generation.finish_reason, generated_tokens=len(tokens))
+
+
+def _scored(candidate: Candidate, reward: float) -> Candidate:
+    """As ``dataclasses.replace`` would make it, at a fifth of its price; it is made for every draw."""
+    return Candidate(
+        candidate.response, candidate.token_ids, candidate.finish_reason, reward, candidate.generated_tokens
+    )

@@ -19,12 +19,15 @@ class Generated:
     generation: Generation
     response: str
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Generated, (self.generation, self.response)
+
 
 class Generator(Replica):
     """Draws continuations. Decoding happens here, so that it is spread over the replicas."""
 
     def __init__(self, config: GeneratorConfig, log: str) -> None:
-        super().__init__(log)
+        super().__init__(config, log)
         self._config = config
 
     def build(self) -> tuple[Startable, Callable[[Any], Awaitable[Any]]]:

@@ -6,10 +6,13 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Protocol
 
+from actors import watchdog
 from actors.mailbox import Mailbox
+from pipeline.sections import GeneratorConfig, RewardConfig
 
 
 class Startable(Protocol):
@@ -24,22 +27,25 @@ class Startable(Protocol):
         ...
 
 
-class Replica:
+class Replica(ABC):
     """Base of the Ray actors around engines. The engine starts with the first ``start`` or ``submit``.
 
-    A run whose draws are all in the journal already never loads a model.
+    A run whose draws are all in the journal already never loads a model. A replica that doesn't load its model within
+    ``load_s``, or has requests and gets nothing done for ``hang_s``, ends its process; Ray starts another.
     """
 
-    def __init__(self, log: str) -> None:
+    def __init__(self, config: GeneratorConfig | RewardConfig, log: str) -> None:
         _log_to(log)
+        self._limits = config
         self._mailbox = Mailbox(self._serve)
         self._starting: asyncio.Task[dict[str, Any]] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._answering = 0
         self._busy_since = self._busy_s = 0.0
 
+    @abstractmethod
     def build(self) -> tuple[Startable, Callable[[Any], Awaitable[Any]]]:
         """The engine, and what answers a request with it."""
-        raise NotImplementedError
 
     async def start(self) -> dict[str, Any]:
         """Loads the model unless that has begun; returns the settings as resolved."""
@@ -63,13 +69,28 @@ class Replica:
     async def stop(self) -> None:
         """Ends the engine and its child processes. What was still wanted of it is dropped first."""
         self._mailbox.close()
+        if self._watching is not None:
+            self._watching.cancel()
+        watchdog.disarm()
         if self._starting is not None:
             await self._starting
             await self._engine.stop()
 
     async def _start(self) -> dict[str, Any]:
-        self._engine, self._answer = self.build()
-        return await self._engine.start()
+        watchdog.arm(self._limits.load_s)
+        try:
+            self._engine, self._answer = self.build()
+            return await self._engine.start()
+        finally:
+            watchdog.disarm()
+            self._watching = asyncio.create_task(watchdog.watch(self._limits.hang_s, self._progress))
+
+    def _progress(self) -> Hashable | None:
+        """What changes whenever a request, or a token of one, is finished; None while there is none."""
+        if self._answering == 0:
+            return None
+        engine = getattr(self._engine, "progress", None)
+        return self._mailbox.served, engine() if engine else None
 
     async def _serve(self, request: Any) -> Any:
         await self.start()

@@ -15,7 +15,7 @@ class RewardModel(Replica):
     """Scores responses."""
 
     def __init__(self, config: RewardConfig, log: str) -> None:
-        super().__init__(log)
+        super().__init__(config, log)
         self._config = config
 
     def build(self) -> tuple[Startable, Callable[[Any], Awaitable[Any]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -50,6 +51,7 @@ class Runner:
         self, spec: RunSpec, node: Advance, parts: list[Part], generators: list[Any], rewards: list[Any], report: Report
     ) -> None:
         self._spec, self._node, self._report = spec, node, report
+        self._cpu_s = time.process_time()
         self._folder = Folder(spec.config.out)
         self._shard = self._folder.read_table(shard_name(node.shard))
         journal = Journal(Folder(spec.journal), spec.plan.run)
@@ -167,7 +169,9 @@ class Runner:
         ended = {name: o for name, o in self._outcomes.items() if not isinstance(o, Suspended)}
         files.append(self._write_outcomes(ended))
         waiting = sum(self._outcomes[name] == Suspended("grant") for name in suspended)
-        counts = {**self._counts, "ended": len(ended), "deaths": self._generators.deaths + self._rewards.deaths}
+        counts: dict[str, float] = {**self._counts, "ended": len(ended)}
+        counts["deaths"] = self._generators.deaths + self._rewards.deaths
+        counts["runner_cpu_s"] = round(time.process_time() - self._cpu_s, 3)
         counts["resent"] = self._generators.resent + self._rewards.resent
         outcome = Advanced(waiting=waiting, unfinished=len(suspended) - waiting)
         record = NodeRecord(self._node.name, outcome, tuple(files), counts)

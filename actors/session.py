@@ -61,7 +61,8 @@ def summarize(session: Session, done: Mapping[str, NodeRecord], rows: int, engin
         "results": int(sums["rows"]),
         "rejects": int(sums["rejected"]),
         "mean_reward": sums["reward_sum"] / sums["finite"] if sums["finite"] else None,
-        "counts": {k: int(v) for k, v in sorted(sums.items()) if k not in PER_ROW},
+        "counts": {k: int(v) for k, v in sorted(sums.items()) if k not in (*PER_ROW, "runner_cpu_s")},
+        "runner_cpu_s": round(sums["runner_cpu_s"], 3),
         "session": {
             "draws": int(ours["draws"]),
             "wall_s": round(seconds, 3),

@@ -108,6 +108,11 @@ class VllmProcess:
         """The ``PoolingRequestOutput`` of one request. Raises ``BadRequest`` or ``EngineDead``."""
         return await self._only(self._engine.encode(_tokens(token_ids), parameters, str(next(self._names))))
 
+    def progress(self) -> int:
+        """Changes with every token that any request gets."""
+        states = list(self._engine.output_processor.request_states.values()) if self._engine else []
+        return sum(state.detokenizer.num_output_tokens() for state in states if state.detokenizer is not None)
+
     async def _only(self, outputs: AsyncGenerator[Any, None]) -> Any:
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError

@@ -174,6 +174,11 @@ def _check_run(run: RunConfig) -> None:
     for key, value in positive.items():
         if value < 1:
             raise ConfigError(f"{key} = {value}: it must be at least 1")
+    for section in ("generator", "reward"):
+        for key in ("load_s", "hang_s"):
+            seconds = getattr(getattr(run, section), key)
+            if seconds is not None and not seconds > 0:
+                raise ConfigError(f"{section}.{key} = {seconds}: give seconds, or null for no limit")
     if run.data.limit is not None and run.data.limit < 1:
         raise ConfigError(f"data.limit = {run.data.limit}: it must be at least 1, or null for all rows")
     if not run.generator.temperature >= 0:

@@ -17,7 +17,7 @@ PathPart = str | int
 
 def digest(parts: Iterable[str | int | bytes], size: int = 16) -> bytes:
     """``size`` bytes of BLAKE2b over the parts, each preceded by its type and length, so that no two lists collide."""
-    h = blake2b(digest_size=size)
+    whole = bytearray()
     for part in parts:
         if isinstance(part, bytes):
             tag, raw = b"b", part
@@ -25,8 +25,10 @@ def digest(parts: Iterable[str | int | bytes], size: int = 16) -> bytes:
             tag, raw = b"s", part.encode("utf-8", "surrogatepass")
         else:
             tag, raw = b"i", b"%d" % part
-        h.update(tag + len(raw).to_bytes(8, "little") + raw)
-    return h.digest()
+        whole += tag
+        whole += len(raw).to_bytes(8, "little")
+        whole += raw
+    return blake2b(whole, digest_size=size).digest()
 
 
 @dataclass(frozen=True, slots=True)

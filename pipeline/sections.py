@@ -53,7 +53,9 @@ class GeneratorConfig:
 
     ``max_tokens`` caps the *whole* response. ``seed_requests``: give every request its own seed, so that the same
     draw has the same tokens in every run. ``gpus``: per replica; by default one per tensor-parallel rank where
-    the cluster has GPUs, else 0. ``max_in_flight``: requests a runner may have at one replica.
+    the cluster has GPUs, else 0. ``max_in_flight``: requests a runner may have at one replica. ``load_s``: how long
+    a model may take to load. ``hang_s``: a replica that has requests and finishes no token of any for so long is
+    ended and started again (null: never).
     """
 
     engine: str = "auto"
@@ -67,12 +69,17 @@ class GeneratorConfig:
     cpus: float = 0.5
     threads: int | None = None
     max_in_flight: int = 256
+    load_s: float | None = 3600.0
+    hang_s: float | None = 600.0
     trust_remote_code: bool = False
 
 
 @dataclass
 class RewardConfig:
-    """Base of every reward's own ``Config``. ``column``: which logit is the reward, for heads with several."""
+    """Base of every reward's own ``Config``.
+
+    ``column``: which logit is the reward, for heads with several. The other keys are as in the generator section.
+    """
 
     engine: str = "auto"
     model: str = ""
@@ -82,6 +89,8 @@ class RewardConfig:
     cpus: float = 0.5
     threads: int | None = None
     max_in_flight: int = 512
+    load_s: float | None = 3600.0
+    hang_s: float | None = 600.0
     trust_remote_code: bool = False
 
 

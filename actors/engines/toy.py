@@ -29,7 +29,8 @@ FIRST_BYTE = 32
 class Config(GeneratorConfig):
     """``letters``: response tokens beside the end token, 1 to 26. ``latency_s``: how long a request takes.
 
-    ``log``: a file on this machine to which every request adds a line, for tests that count draws.
+    ``log``: a file on this machine to which every request adds a line, for tests that count draws. ``hang``: a file;
+    the engine that finds it removes it and answers nothing from then on, for tests of the watchdog.
     """
 
     engine: str = "toy"
@@ -39,6 +40,7 @@ class Config(GeneratorConfig):
     context: int = 4096
     latency_s: float = 0.0
     log: str | None = None
+    hang: str | None = None
 
 
 def validate(config: Config) -> None:
@@ -119,6 +121,7 @@ class ToyEngine:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._model = ToyLanguageModel(config.model, config.letters, config.temperature)
+        self._hangs = False
         self._log = open(config.log, "a", buffering=1) if config.log else None  # noqa: SIM115  # open for its lifetime
 
     async def start(self) -> dict[str, Any]:
@@ -129,6 +132,7 @@ class ToyEngine:
         """Draws a continuation from the request's own seed."""
         if len(request.token_ids) + request.max_tokens > self._config.context:
             raise BadRequest(f"{len(request.token_ids)} + {request.max_tokens} tokens exceed {self._config.context}")
+        await self._hang_if_told()
         if self._config.latency_s:
             await asyncio.sleep(self._config.latency_s)
         cut = len(request.token_ids) - request.prefix_tokens
@@ -138,6 +142,13 @@ class ToyEngine:
         if self._log:
             self._log.write(f"{os.getpid()} {request.seed}\n")
         return Generation(tokens, "stop" if tokens[-1] == END else "length")
+
+    async def _hang_if_told(self) -> None:
+        if self._config.hang and os.path.exists(self._config.hang):
+            os.remove(self._config.hang)
+            self._hangs = True
+        while self._hangs:
+            await asyncio.sleep(3600)
 
     async def stop(self) -> None:
         """Closes the log."""

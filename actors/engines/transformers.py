@@ -68,6 +68,7 @@ class TransformersEngine:
         self._joining: list[Row] = []
         self._decoder: Any = None
         self._budget = 0
+        self._steps = 0
 
     async def start(self) -> dict[str, Any]:
         """See ``protocol.Engine``."""
@@ -84,6 +85,10 @@ class TransformersEngine:
         """See ``protocol.Engine``. Stops at the model's context, if that comes before ``max_tokens``."""
         self._tokenizer.check(request.token_ids)
         return await self._inbox.ask(request)
+
+    def progress(self) -> int:
+        """See ``protocol.Engine``."""
+        return self._steps
 
     async def stop(self) -> None:
         """See ``protocol.Engine``."""
@@ -107,6 +112,7 @@ class TransformersEngine:
 
     def _advance(self) -> None:
         """Lets waiting rows join, then draws a token for every row."""
+        self._steps += 1
         while self._waiting and self._has_room(self._waiting[0]):
             self._joining.append(self._waiting.popleft())
         candidates = self._joining

@@ -65,6 +65,10 @@ class VllmEngine:
             raise EngineDead(f"vLLM gave a request up: {completion.finish_reason} {completion.stop_reason}")
         return Generation(tuple(completion.token_ids), completion.finish_reason, output.num_cached_tokens or 0)
 
+    def progress(self) -> int:
+        """See ``protocol.Engine``."""
+        return self._process.progress()
+
     def _parameters(self, request: GenerateRequest) -> Any:
         """Every sampling parameter, so that no default of vLLM or of the model shapes a draw."""
         from vllm import SamplingParams

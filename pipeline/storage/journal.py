@@ -8,6 +8,7 @@ them into the part. Runs that name the same journal share their draws.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +24,11 @@ from pipeline.types import Candidate
 
 def draw_digest(generator: str, key: Key, prompt: Sequence[int], prefix: Sequence[int]) -> str:
     """The name of a response: generator fingerprint, the draw's key, and the tokens it continues. 32 hex digits."""
-    tokens = ",".join(map(str, prompt)) + "|" + ",".join(map(str, prefix))
-    return digest(("draw", generator, *key.parts(), tokens)).hex()
+    return digest(("draw", generator, *key.parts(), _packed(prompt), _packed(prefix))).hex()
+
+
+def _packed(tokens: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(tokens)}q", *tokens)
 
 
 def reply_digest(draw: str, scorer: str) -> str:
