@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
 
 from actors.generator import Generator
+from actors.replica import Replica
 from actors.reward_model import RewardModel
 from pipeline.errors import RunFailed
 from pipeline.sections import ClusterConfig, GeneratorConfig, RewardConfig
@@ -20,14 +22,14 @@ ENVIRONMENT = {
 }
 STOP_S = 30.0
 STATS_S = 5.0
-ACTORS = {"generator": Generator, "reward": RewardModel}
+ACTORS: dict[str, type[Replica]] = {"generator": Generator, "reward": RewardModel}
 
 
 class Cluster:
     """A connection to Ray, and replicas by configuration: two runs with the same model share its engines."""
 
-    def __init__(self, config: ClusterConfig) -> None:
-        self._config = config
+    def __init__(self, config: ClusterConfig, actors: Mapping[str, type[Replica]] = ACTORS) -> None:
+        self._config, self._actors = config, actors
         self._replicas: dict[str, list[ActorHandle[Any]]] = {}
         self._ours = False
 
@@ -61,7 +63,7 @@ class Cluster:
         paths = [f"{logs}/{kind}-{i}.log" for i in range(config.replicas)]
         if name not in self._replicas:
             gpus = self._gpus(config)
-            actor = ray.remote(ACTORS[kind]).options(
+            actor = ray.remote(self._actors[kind]).options(
                 num_gpus=gpus,
                 num_cpus=config.cpus,
                 max_restarts=-1,

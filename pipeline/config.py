@@ -44,9 +44,9 @@ def build(settings: Mapping[str, Any]) -> RunConfig:
     """Checks settings against the sections' dataclasses and the plugins they name."""
     _check_keys("", settings, [f.name for f in dataclasses.fields(RunConfig)])
     scalars = {k: v for k, v in settings.items() if k in ("out", "seed", "journal")}
-    run = _merge_section("", RunConfig, scalars)
-    run.data = _merge_section("data", DataConfig, _mapping("data", settings))
-    run.cluster = _merge_section("cluster", ClusterConfig, _mapping("cluster", settings))
+    run = section("", RunConfig, scalars)
+    run.data = section("data", DataConfig, _mapping("data", settings))
+    run.cluster = section("cluster", ClusterConfig, _mapping("cluster", settings))
     for kind, field in PLUGIN_SECTIONS.items():
         setattr(run, kind, _plugin_section(kind, field, _mapping(kind, settings, field)))
     _check_run(run)
@@ -108,13 +108,13 @@ def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any
     name = str(settings.get(name_field) or getattr(default(), name_field))
     settings[name_field] = name = _resolve_auto(name) if name == "auto" else name
     module = plugin.load(kind, name)
-    section = _merge_section(kind, module.Config, {**defaults(kind, name), **settings})
+    found = section(kind, module.Config, {**defaults(kind, name), **settings})
     if validate := getattr(module, "validate", None):
         try:
-            validate(section)
+            validate(found)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-    return section
+    return found
 
 
 def defaults(kind: str, name: str) -> dict[str, Any]:
@@ -130,13 +130,14 @@ def _resolve_auto(name: str) -> str:
     return "vllm" if importlib.util.find_spec("vllm") else "transformers"
 
 
-def _merge_section(section: str, schema: type[T], settings: Mapping[str, Any]) -> T:
-    _check_keys(section, settings, [f.name for f in dataclasses.fields(cast(Any, schema))])
+def section(name: str, schema: type[T], settings: Mapping[str, Any]) -> T:
+    """One section as an object of its dataclass. Raises ``ConfigError`` for unknown keys and wrong types."""
+    _check_keys(name, settings, [f.name for f in dataclasses.fields(cast(Any, schema))])
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(settings)))
         return cast(T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        key = ".".join(p for p in (section, error.full_key or str(error.key or "")) if p)
+        key = ".".join(p for p in (name, error.full_key or str(error.key or "")) if p)
         raise ConfigError(f"{key or 'configuration'}: {_first_line(error)}") from None
 
 

@@ -1,0 +1,152 @@
+"""The command: its configuration, its table, and ``bench.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from actors.session import versions
+from jobs.bench import measures
+from jobs.command import guarded
+from pipeline import plugin
+from pipeline.config import build, merge, section, to_dict
+from pipeline.errors import ConfigError
+from pipeline.sections import RunConfig
+from pipeline.storage.folder import Folder
+
+USAGE = """
+usage: raylign bench [CONF.yaml ...] [key=value ...]
+
+Measures, in one run, what the pipeline keeps of the engines' speed: the same requests through the whole pipeline and
+straight into the same engine, in turns. Starts from conf/job/bench.yaml (the demo models); writes OUT/bench.json.
+
+  raylign bench
+  raylign bench generator=vllm generator.model=/models/llama-8b reward.model=/models/rm data.input=prompts.parquet
+  raylign bench bench.parts=[driver]
+
+bench.parts: generation, chains, scoring, driver (what a draw costs outside the engines; simulated engines).
+bench.rounds: pairs of passes; an even number cancels drift.
+"""
+PARTS = ["generation", "chains", "scoring", "driver"]
+
+
+@dataclass
+class BenchConfig:
+    """``chains`` prompts get one QAlign chain of ``steps`` each; ``driver_rows`` times ``driver_draws`` simulated."""
+
+    parts: list[str] = field(default_factory=lambda: list(PARTS))
+    rounds: int = 2
+    chains: int = 256
+    steps: int = 16
+    driver_rows: int = 1024
+    driver_draws: int = 64
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return guarded("bench", USAGE, sys.argv[1:] if arguments is None else arguments, _work)
+
+
+def _work(arguments: list[str]) -> int:
+    config, options = _read(arguments)
+    console = Console(highlight=False)
+    scratch = Path(tempfile.mkdtemp(prefix="raylign-bench-"))
+    found: dict[str, Any] = {}
+    try:
+        for part in options.parts:
+            console.print(f"measuring: {part}")
+            found[part] = _measure(part, config, options, scratch / part)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    report = headline(found) | {"parts": found, "config": to_dict(config), "versions": versions()}
+    report["cores"] = len(os.sched_getaffinity(0))
+    Folder(config.out).write("bench.json", json.dumps(report, indent=2).encode())
+    console.print(table(found))
+    console.print(f"everything measured: {config.out}/bench.json", soft_wrap=True)
+    return 0
+
+
+def _read(arguments: list[str]) -> tuple[RunConfig, BenchConfig]:
+    files = ["conf/job/bench.yaml", *(a for a in arguments if "=" not in a)]
+    settings = merge(files, [a for a in arguments if "=" in a])
+    options = section("bench", BenchConfig, settings.pop("bench", {}))
+    for part in options.parts:
+        if part not in PARTS:
+            raise ConfigError(f"bench.parts: {part!r}{plugin.nearest(part, PARTS)}; there are: {', '.join(PARTS)}")
+    for key in ("rounds", "chains", "steps", "driver_rows", "driver_draws"):
+        if getattr(options, key) < 1:
+            raise ConfigError(f"bench.{key} = {getattr(options, key)}: it must be at least 1")
+    return build(settings), options
+
+
+def _measure(part: str, config: RunConfig, options: BenchConfig, scratch: Path) -> dict[str, Any]:
+    match part:
+        case "generation":
+            return measures.generation(config, scratch, options.rounds)
+        case "chains":
+            settings = to_dict(config)
+            settings["data"] |= {"limit": options.chains}
+            settings["method"] = {"name": "qalign", "steps": options.steps, "select": "last"}
+            return measures.generation(build(settings), scratch, options.rounds, lockstep=True)
+        case "scoring":
+            return measures.scoring(config, scratch, options.rounds)
+        case _:
+            return measures.driver(config, scratch, options.driver_rows, options.driver_draws)
+
+
+def headline(found: dict[str, Any]) -> dict[str, float]:
+    """The public figures of ``bench.json``; those of parts that were not measured are missing."""
+    figures = {
+        f"{name}_ratio": found[part]["steady_ratio"]["mean"]
+        for part, name in (("generation", "generation"), ("chains", "chain"), ("scoring", "scoring"))
+        if part in found
+    }
+    if "driver" in found:
+        figures["runner_ms_per_draw"] = found["driver"]["runner_ms_per_draw"]
+        figures["driver_draws_per_second"] = found["driver"]["draws_per_second"]
+    return figures
+
+
+def table(found: dict[str, Any]) -> Table:
+    """What was measured, for people."""
+    shown = Table(title="pipeline against engine", title_justify="left")
+    for column in ("part", "engine alone", "pipeline", "steady ratio", "whole-run ratio", "tail"):
+        shown.add_column(column, justify="left" if column == "part" else "right")
+    for part, values in found.items():
+        if part == "driver":
+            continue
+        ours, bound = values["pipeline"], values["engine"]
+        shown.add_row(
+            part,
+            f"{_mean(bound, 'steady'):,.0f} {values['unit']}",
+            f"{_mean(ours, 'steady'):,.0f} {values['unit']}",
+            _ratio(values["steady_ratio"]),
+            _ratio(values["whole_ratio"]),
+            f"{_mean(ours, 'tail'):.1%}",
+        )
+        if "lockstep" in values:
+            gain = f"{values['gain_over_lockstep']:.2f} x"
+            shown.add_row("in lockstep", f"{values['lockstep']:,.0f} {values['unit']}", gain, "", "", "")
+    if "driver" in found:
+        values = found["driver"]
+        rate = f"{values['draws_per_second']:,.0f} draws/s"
+        cost = f"{values['runner_ms_per_draw']:.3f} ms CPU a draw"
+        shown.add_row("driver", "simulated", rate, cost, f"{values['draws_per_second_whole']:,.0f} draws/s", "")
+    return shown
+
+
+def _ratio(values: dict[str, float]) -> str:
+    return f"{values['mean']:.3f} ({values['low']:.3f} to {values['high']:.3f})"
+
+
+def _mean(passes: list[dict[str, float]], key: str) -> float:
+    return sum(p[key] for p in passes) / len(passes)
