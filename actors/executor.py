@@ -18,11 +18,12 @@ from actors.nodes import Scoreboard, run_advance, run_collect, run_ingest
 from actors.session import Progress, Session, summarize, totals
 from actors.spec import RunSpec, make_spec
 from pipeline.config import to_yaml
-from pipeline.errors import RaylignError, RunFailed
+from pipeline.errors import RaylignError, RunDirectoryError, RunFailed, StorageError
 from pipeline.graph import Advance, Collect, Graph, Ingest, Node
 from pipeline.sections import RunConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal, Part
+from pipeline.storage.lease import Lease, refuse_if_held, take
 from pipeline.storage.manifest import NodeRecord, commit_run, read_nodes
 from pipeline.storage.shards import check_unique
 from pipeline.storage.source import Source, inspect
@@ -34,7 +35,8 @@ CANCEL_S = 10.0
 class Executor:
     """One run, from its configuration to its manifest.
 
-    ``prepare`` checks input and output and needs no Ray; ``run`` does the rest. Raises ``RaylignError``.
+    ``prepare`` checks input and output and needs no Ray; ``run`` does the rest. Raises ``RaylignError``. From
+    ``prepare`` to the end of ``run`` no other run may write to the directory.
     """
 
     def __init__(self, config: RunConfig, cluster: Cluster, show: Callable[[Progress], None]) -> None:
@@ -51,8 +53,19 @@ class Executor:
 
     def prepare(self) -> None:
         """Reads the input's columns, cuts it into shards, and finds what of the run is done already."""
+        refuse_if_held(self.folder)  # before anything that takes time
+        self._source: Source = inspect(self._config.data)
+        self._lease = _take(self.folder)
+        try:
+            self._prepare()
+        except BaseException:
+            self._lease.release()
+            raise
+
+    def _prepare(self) -> None:
         config = self._config
-        self._source: Source = inspect(config.data)
+        if config.journal:
+            _check_journal(Folder(config.journal, "journal"))
         self._spec = make_spec(config, self._source, self.folder)
         self.folder.write("config.yaml", to_yaml(config).encode())
         self._journal = Journal(Folder(self._spec.journal), self._spec.plan.run)
@@ -64,6 +77,12 @@ class Executor:
 
     def run(self) -> dict[str, Any]:
         """Executes what is left and returns the summary, which also stands in ``summary.json``."""
+        try:
+            return self._run()
+        finally:
+            self._lease.release()
+
+    def _run(self) -> dict[str, Any]:
         self._replay()
         if self._graph.finished and self.folder.exists("manifest.json"):
             summary: dict[str, Any] = self.folder.read_json("summary.json")
@@ -96,7 +115,7 @@ class Executor:
             self._done[node.name] = record
             self._graph.complete(node, record.outcome)
         if self._source.id_column is not None and not any(name.startswith("advance") for name in self._done):
-            check_unique(self.folder, len(self._graph.shard_rows()))
+            check_unique(self.folder, self._source, len(self._graph.shard_rows()))
 
     def _replay(self) -> None:
         """Takes every node whose manifest exists as done."""
@@ -147,8 +166,8 @@ class Executor:
     def _take(self, ref: Any, node: Node) -> None:
         try:
             record: NodeRecord = ray.get(ref)
-        except RaylignError:
-            raise
+        except RaylignError as error:
+            raise getattr(error, "cause", error) from None  # Ray's copy says it in a traceback
         except Exception as error:  # a worker that died, or an error that came back from the task
             self._failed(node, error)
             return
@@ -171,6 +190,7 @@ class Executor:
         self._graph.release(node)
 
     def _tick(self) -> None:
+        self._lease.check()
         if self._scoreboard is not None:
             done, _ = ray.wait([ref := self._scoreboard.read.remote()], timeout=TICK_S)
             if done:
@@ -210,6 +230,21 @@ class Executor:
         return summary
 
 
+def _take(folder: Folder) -> Lease:
+    """The directory's lease; it is the first thing written there, so it finds out whether anything can be."""
+    try:
+        return take(folder)
+    except StorageError as error:
+        raise RunDirectoryError(f"out: {error}") from error
+
+
+def _check_journal(folder: Folder) -> None:
+    try:
+        folder.check_writable()
+    except StorageError as error:
+        raise RunDirectoryError(f"journal: {error}") from error
+
+
 def _absolute(config: RunConfig) -> RunConfig:
     """The same run with absolute local paths: Ray's workers run in directories of their own."""
 
@@ -219,7 +254,7 @@ def _absolute(config: RunConfig) -> RunConfig:
     return dataclasses.replace(
         config,
         out=Folder(config.out).url,
-        journal=Folder(config.journal).url if config.journal else None,
+        journal=Folder(config.journal, "journal").url if config.journal else None,
         generator=dataclasses.replace(config.generator, model=directory(config.generator.model)),
         reward=dataclasses.replace(config.reward, model=directory(config.reward.model)),
     )
