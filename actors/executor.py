@@ -50,6 +50,7 @@ class Executor:
         self._live: dict[str, dict[str, float]] = {}
         self._starts: list[int] | None = None
         self._connected = False
+        self._in_flight = config.cluster.shards_in_flight
 
     def prepare(self) -> None:
         """Reads the input's columns, cuts it into shards, and finds what of the run is done already."""
@@ -89,7 +90,8 @@ class Executor:
             return summary
         if not self._graph.finished:
             self._cluster.connect()
-            self._cluster.check_room(self._config.generator, self._config.reward)
+            room = self._cluster.check_room(self._config.generator, self._config.reward)
+            self._in_flight = min(self._config.cluster.shards_in_flight, room)
             self._connected = True
             self._session.engines_before = self._cluster.stats(self._config.generator, self._config.reward)
             self._scoreboard = Scoreboard.options(num_cpus=0).remote()  # type: ignore[attr-defined]
@@ -129,7 +131,7 @@ class Executor:
 
     def _loop(self) -> None:
         while not self._graph.finished:
-            while len(self._running) < self._config.cluster.shards_in_flight and (node := self._graph.begin()):
+            while len(self._running) < self._in_flight and (node := self._graph.begin()):
                 self._submit(node)
             if not self._running:
                 raise RunFailed("no node is ready and none is running: the graph is stuck")
