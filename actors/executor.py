@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from actors import foresight
 from actors.cluster import Cluster
 from actors.nodes import Scoreboard, run_advance, run_collect, run_ingest
 from actors.session import Progress, Session, summarize, totals
@@ -51,6 +52,8 @@ class Executor:
         self._starts: list[int] | None = None
         self._connected = False
         self._in_flight = config.cluster.shards_in_flight
+        self.warnings: list[str] = []
+        """What ``prepare`` foresees of rows that will fail, for a person."""
 
     def prepare(self) -> None:
         """Reads the input's columns, cuts it into shards, and finds what of the run is done already."""
@@ -68,6 +71,7 @@ class Executor:
         if config.journal:
             _check_journal(Folder(config.journal, "journal"))
         self._spec = make_spec(config, self._source, self.folder)
+        self.warnings = foresight.warnings(config)
         self.folder.write("config.yaml", to_yaml(config).encode())
         self._journal = Journal(Folder(self._spec.journal), self._spec.plan.run)
         self._session.recovered = self._journal.recover(self._spec.data, 0, self._source.rows)
@@ -251,7 +255,7 @@ def _absolute(config: RunConfig) -> RunConfig:
     """The same run with absolute local paths: Ray's workers run in directories of their own."""
 
     def directory(model: str) -> str:
-        return str(Path(model).resolve()) if Path(model).is_dir() else model
+        return str(Path(model).resolve()) if model and Path(model).is_dir() else model
 
     return dataclasses.replace(
         config,

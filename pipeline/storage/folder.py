@@ -30,6 +30,7 @@ HOPELESS = {
     errno.EROFS: "the file system is read-only: make it writable, or name another directory",
     errno.EACCES: "permission denied: allow this user to write there, or name another directory",
     errno.EPERM: "not permitted: allow this user to write there, or name another directory",
+    errno.ENOENT: "there is no such place: make it (a bucket must be there already), or name another directory",
     errno.ENOTDIR: "a part of this path is a file, not a directory: name another directory",
     errno.EISDIR: "a directory stands there: remove it, or name another directory",
     errno.ENAMETOOLONG: "the name is too long: name another directory",
@@ -131,7 +132,7 @@ class Folder:
         self._fs.invalidate_cache()
         try:
             entries = self._fs.ls(self.path(under), detail=True)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         found = [e["name"].rsplit("/", 1)[-1] for e in entries if e["type"] == "file"]
         return sorted(n for n in found if n.endswith(suffix) and not n.endswith(".tmp"))
@@ -141,7 +142,7 @@ class Folder:
         self._fs.invalidate_cache()
         try:
             entries = self._fs.ls(self.path(under), detail=True)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory")
 
@@ -213,7 +214,8 @@ def _clear_errors(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        number = errno.EACCES if isinstance(error, PermissionError) else error.errno
+        kinds = {PermissionError: errno.EACCES, FileNotFoundError: errno.ENOENT}  # object stores give no number
+        number = error.errno or kinds.get(type(error), 0)
         if number not in HOPELESS:
             raise
         raise StorageError(f"{path} can't be written: {HOPELESS[number]}") from error

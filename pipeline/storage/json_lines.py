@@ -140,17 +140,29 @@ def _decoded(url: str, file: IO[str], heard: blake2b | None) -> Iterator[str]:
             if heard is not None:
                 heard.update(line.encode())
             yield line
-    except UnicodeDecodeError as error:
-        raise InputError(f"{url}: not UTF-8 after line {number} ({error.reason}); convert the file") from None
+    except UnicodeDecodeError as error:  # raised for a whole block of lines
+        place = f"line {_first_undecodable(url)} is not UTF-8 ({error.reason})"
+        raise InputError(f"{url}: {place}; mend the line, or convert the file to UTF-8") from None
     except (OSError, EOFError) as error:
         raise InputError(f"{url}: can't be read after line {number} ({error}); write or copy it again") from None
+
+
+def _first_undecodable(url: str) -> int:
+    with fsspec.open(url, "rb", compression="infer") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 0
 
 
 def _parse(url: str, number: int, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{url}: line {number} is not JSON: {error}; mend or remove the line") from None
+        what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise InputError(f"{url}: line {number} is not JSON ({what}); mend or remove the line") from None
     if not isinstance(value, dict):
         raise InputError(
             f"{url}: line {number} holds {json.dumps(value, ensure_ascii=False)[:80]}, not an object with columns; "

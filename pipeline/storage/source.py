@@ -180,7 +180,9 @@ def _look(url: str, prompt: str) -> tuple[int, json_lines.Scan]:
             parquet = pq.ParquetFile(file)
             schema, rows = parquet.schema_arrow.remove_metadata(), parquet.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{url}: not a readable Parquet file ({error}); write or copy it again") from None
+        raise InputError(
+            f"{url}: not a readable Parquet file ({str(error).rstrip('.')}); write or copy it again"
+        ) from None
     return size, json_lines.Scan(schema, rows, sampled_digest(fs, path, size))
 
 
@@ -209,7 +211,7 @@ def _unify(schema: pa.Schema, found: pa.Schema, first_url: str, url: str) -> pa.
         for field in found:
             if field.name in schema.names and not field.type.equals(schema.field(field.name).type):
                 raise InputError(
-                    f"column {field.name!r} is {schema.field(field.name).type} in {first_url} "
+                    f"data.input: column {field.name!r} is {schema.field(field.name).type} in {first_url} "
                     f"but {field.type} in {url}; make the files agree, or align them in two runs"
                 ) from None
         raise
@@ -221,7 +223,7 @@ def _check_columns(config: DataConfig, schema: pa.Schema, url: str) -> None:
         if column is not None and column not in schema.names:
             raise InputError(
                 f"{key}: {url} has no column {column!r}{nearest(column, schema.names)}; "
-                f"its columns are: {', '.join(schema.names)}"
+                f"set {key} to one of its columns: {', '.join(schema.names)}"
             )
 
 

@@ -120,7 +120,7 @@ def test_files_that_disagree_are_both_named(tmp_path: Path) -> None:
         ("", "no rows"),
         ("\n\n", "no rows"),
         ("[1]\n", r"line 1 holds \[1\], not an object"),
-        ('{"question": "x"}\n', "no column 'prompt'.*its columns are: question"),
+        ('{"question": "x"}\n', "no column 'prompt'.*one of its columns: question"),
         ('{"prompts": "x"}\n', "did you mean 'prompts'"),
         ('{"prompt": 3}\n', "column 'prompt'.*is int64"),
         ('{"prompt": [1, 2]}\n', "lists of {role, content}"),
@@ -171,7 +171,7 @@ def test_a_prompt_of_the_wrong_type_costs_its_row_only(tmp_path: Path, far: int)
 
 def test_a_file_without_the_prompt_column_is_named_though_others_have_it(tmp_path: Path) -> None:
     a, b = write_jsonl(tmp_path / "a.jsonl", ROWS), write_jsonl(tmp_path / "b.jsonl", [{"question": "x"}])
-    with pytest.raises(InputError, match=r"b\.jsonl has no column 'prompt'.*columns are: question"):
+    with pytest.raises(InputError, match=r"b\.jsonl has no column 'prompt'.*columns: question"):
         look([a, b])
 
 
