@@ -11,10 +11,10 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from actors.footprint import least_memory
+from actors.footprint import gpu_memory, least_memory
 from actors.generator import Generator
 from actors.reward_model import RewardModel
-from actors.room import NEGLIGIBLE, Need, Room, place, runners, shortage
+from actors.room import GIB, NEGLIGIBLE, Need, Room, place, runners, shortage
 from pipeline.errors import ConfigError, RunFailed
 from pipeline.sections import ClusterConfig, GeneratorConfig, RewardConfig
 
@@ -85,8 +85,8 @@ class Cluster:
     def check_room(self, generator: GeneratorConfig, reward: RewardConfig) -> int:
         """How many shards may be in flight at once beside the replicas, so that none keeps a replica out; at least 1.
 
-        Raises ``ConfigError`` or ``RunFailed`` at once, where Ray would wait for ever, if the cluster can't hold the
-        replicas and one runner: node by node, with their GPUs, CPUs and what is known of their memory.
+        Raises at once, where Ray would wait for ever: ``ConfigError`` if the cluster can't hold the replicas and one
+        runner (node by node, with their GPUs, CPUs and what is known of their memory), ``RunFailed`` if others use it.
         """
         new = [
             self._need(kind, config)
@@ -98,8 +98,11 @@ class Cluster:
         runner = Need("runner", self._config.runner_cpus)
         rooms = _rooms()
         if (lacking := place(rooms, [*new, *held])) or (lacking := place(rooms, [runner])):
-            raise RunFailed(shortage(_rooms(), [*new, *held, runner], lacking))
-        if not self._ours:
+            raise ConfigError(shortage(_rooms(), [*new, *held, runner], lacking))
+        if self._ours:  # then its GPUs are this machine's
+            self._check_gpu_memory("generator", generator)
+            self._check_gpu_memory("reward", reward)
+        else:
             _await_free([*new, runner])
         return 1 + runners(rooms, runner.cpus)
 
@@ -125,6 +128,19 @@ class Cluster:
         self._needs.clear()
         if self._ours:
             ray.shutdown()
+
+    def _check_gpu_memory(self, kind: str, config: GeneratorConfig | RewardConfig) -> None:
+        gpus = self._gpus(kind, config)
+        if not gpus:
+            return
+        share = 1.0 if gpus < 1 else gpus * getattr(config, "gpu_memory_utilization", 1.0)
+        least, have = least_memory(config, on_gpu=True), min(gpus, 1.0) * share * gpu_memory()
+        if least > have:
+            raise ConfigError(
+                f"too little GPU memory: a {kind} replica of {config.model!r} needs at least {least / GIB:.1f} GiB for "
+                f"weights and KV cache, and {kind}.gpus = {gpus:g} gives it {have / GIB:.1f} GiB; raise "
+                f"{kind}.tensor_parallel_size, set {kind}.dtype=bfloat16, or take a smaller model"
+            )
 
     def _need(self, kind: str, config: GeneratorConfig | RewardConfig) -> Need:
         gpus = self._gpus(kind, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ def least_memory(config: GeneratorConfig | RewardConfig, *, on_gpu: bool) -> flo
     if cache is None:
         cache = 1.0 if config.engine == "vllm" and not on_gpu else 0.0  # vLLM's on a CPU, see actors/vllm_settings.py
     return _weights(Path(config.model).expanduser(), bits) + cache * GIB
+
+
+def gpu_memory() -> float:
+    """Bytes of this machine's largest GPU; infinite where ``nvidia-smi`` doesn't tell."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        return max(float(line) for line in said.splitlines()) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return math.inf
 
 
 def _weights(directory: Path, bits: int | None) -> float:

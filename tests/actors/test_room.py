@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from actors.engines.transformers import Config as Transformers
 from actors.engines.vllm import Config as Vllm
-from actors.footprint import least_memory
+from actors.footprint import gpu_memory, least_memory
 from actors.room import GIB, Need, Room, place, runners, shortage
 from tests.actors.tiny_models import save_generator
 
@@ -105,3 +106,29 @@ def test_weights_count_in_the_precision_they_are_loaded_in(tmp_path: Path) -> No
     assert least_memory(Transformers(model="organisation/name"), on_gpu=False) == 0
     (tmp_path / "half" / "model.safetensors").write_bytes(b"\xff" * 16)
     assert least_memory(Transformers(model=str(tmp_path / "half")), on_gpu=False) == 0
+
+
+def test_a_model_that_no_gpu_holds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from actors.cluster import Cluster
+    from pipeline.errors import ConfigError
+    from pipeline.sections import ClusterConfig
+
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\nprintf '20480\\n24576\\n'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert gpu_memory() == 24 * GIB
+    check = Cluster(ClusterConfig())._check_gpu_memory
+    for fitting in (
+        {"gpus": 1, "kv_cache_gib": 20},
+        {"gpus": 2, "kv_cache_gib": 40},
+        {"gpus": 0.5, "kv_cache_gib": 11},
+    ):
+        utilization = min(0.9, fitting["gpus"])
+        check("generator", Vllm(model="m", gpu_memory_utilization=utilization, **fitting))
+    for too_large in ({"gpus": 1, "kv_cache_gib": 23}, {"gpus": 0.25, "kv_cache_gib": 11}):
+        utilization = min(0.9, too_large["gpus"])
+        with pytest.raises(ConfigError, match=r"too little GPU memory: a reward replica of 'm' needs at least"):
+            check("reward", Vllm(model="m", gpu_memory_utilization=utilization, **too_large))
+    monkeypatch.setenv("PATH", "")
+    check("generator", Vllm(model="m", gpus=1, kv_cache_gib=1e6))
