@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import socket
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
 
+from actors.footprint import gpu_memory, least_memory
 from actors.generator import Generator
 from actors.replica import Replica
 from actors.reward_model import RewardModel
-from pipeline.errors import RunFailed
+from actors.room import GIB, NEGLIGIBLE, Need, Room, place, runners, shortage
+from pipeline.errors import ConfigError, RunFailed
 from pipeline.sections import ClusterConfig, GeneratorConfig, RewardConfig
 
 ENVIRONMENT = {
@@ -22,6 +26,9 @@ ENVIRONMENT = {
 }
 STOP_S = 30.0
 STATS_S = 5.0
+FREE_S = 10.0
+"""How long resources that others hold may take to become free: those of a killed run do so in a moment."""
+ANSWER_S = 10.0
 ACTORS: dict[str, type[Replica]] = {"generator": Generator, "reward": RewardModel}
 
 
@@ -31,6 +38,7 @@ class Cluster:
     def __init__(self, config: ClusterConfig, actors: Mapping[str, type[Replica]] = ACTORS) -> None:
         self._config, self._actors = config, actors
         self._replicas: dict[str, list[ActorHandle[Any]]] = {}
+        self._needs: dict[str, list[Need]] = {}
         self._ours = False
 
     def __enter__(self) -> Cluster:
@@ -45,14 +53,15 @@ class Cluster:
         if ray.is_initialized():
             return
         address = self._config.address or os.environ.get("RAY_ADDRESS")
+        _check_answers(address)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
             if address:
                 ray.init(address=address, **quiet)
             else:
                 ray.init(address="local", include_dashboard=False, object_store_memory=512 * 2**20, **quiet)
-        except (ConnectionError, ValueError) as error:
-            raise RunFailed(f"cluster.address = {address!r}: no Ray cluster answers there ({error})") from None
+        except (ConnectionError, ValueError, RuntimeError, SystemExit) as error:  # Ray exits where it gives up
+            raise RunFailed(_no_cluster(address, error)) from None
         self._ours = True
 
     def replicas(
@@ -62,7 +71,7 @@ class Cluster:
         name = f"{kind} {config!r}"
         paths = [f"{logs}/{kind}-{i}.log" for i in range(config.replicas)]
         if name not in self._replicas:
-            gpus = self._gpus(config)
+            gpus = self._gpus(kind, config)
             actor = ray.remote(self._actors[kind]).options(
                 num_gpus=gpus,
                 num_cpus=config.cpus,
@@ -71,20 +80,32 @@ class Cluster:
                 max_concurrency=1000,
             )
             self._replicas[name] = [actor.remote(config, path) for path in paths]
+            self._needs[name] = [self._need(kind, config)] * config.replicas
         return self._replicas[name], paths
 
-    def check_room(self, generator: GeneratorConfig, reward: RewardConfig) -> None:
-        """Raises ``RunFailed`` at once, where Ray would wait for ever, if the cluster can't hold the replicas."""
-        have = ray.cluster_resources()
-        for resource, key, need in (
-            ("GPU", "gpus", sum(c.replicas * self._gpus(c) for c in (generator, reward))),
-            ("CPU", "cpus", sum(c.replicas * c.cpus for c in (generator, reward)) + self._config.runner_cpus),
-        ):
-            if need > have.get(resource, 0.0) + 1e-9:
-                raise RunFailed(
-                    f"{generator.replicas} generator and {reward.replicas} reward replicas need {need:g} {resource}s, "
-                    f"the cluster has {have.get(resource, 0.0):g}: lower replicas, or generator.{key} and reward.{key}"
-                )
+    def check_room(self, generator: GeneratorConfig, reward: RewardConfig) -> int:
+        """How many shards may be in flight at once beside the replicas, so that none keeps a replica out; at least 1.
+
+        Raises at once, where Ray would wait for ever: ``ConfigError`` if the cluster can't hold the replicas and one
+        runner (node by node, with their GPUs, CPUs and what is known of their memory), ``RunFailed`` if others use it.
+        """
+        new = [
+            self._need(kind, config)
+            for kind, config in (("generator", generator), ("reward", reward))
+            if f"{kind} {config!r}" not in self._replicas
+            for _ in range(config.replicas)
+        ]
+        held = [need for needs in self._needs.values() for need in needs]
+        runner = Need("runner", self._config.runner_cpus)
+        rooms = _rooms()
+        if (lacking := place(rooms, [*new, *held])) or (lacking := place(rooms, [runner])):
+            raise ConfigError(shortage(_rooms(), [*new, *held, runner], lacking))
+        if self._ours:  # then its GPUs are this machine's
+            self._check_gpu_memory("generator", generator)
+            self._check_gpu_memory("reward", reward)
+        else:
+            _await_free([*new, runner])
+        return 1 + runners(rooms, runner.cpus)
 
     def stats(self, generator: GeneratorConfig, reward: RewardConfig) -> dict[str, list[dict[str, Any]]]:
         """What each replica has served and how it is set, by kind; an empty dict for one that doesn't answer."""
@@ -105,14 +126,96 @@ class Cluster:
         for actor in actors:
             ray.kill(actor)
         self._replicas.clear()
+        self._needs.clear()
         if self._ours:
             ray.shutdown()
 
-    def _gpus(self, config: GeneratorConfig | RewardConfig) -> float:
-        if config.gpus is not None:
-            return config.gpus
-        has_gpu = ray.cluster_resources().get("GPU", 0.0) > 0
-        return float(getattr(config, "tensor_parallel_size", 1)) if has_gpu else 0.0
+    def _check_gpu_memory(self, kind: str, config: GeneratorConfig | RewardConfig) -> None:
+        gpus = self._gpus(kind, config)
+        if not gpus:
+            return
+        share = 1.0 if gpus < 1 else gpus * getattr(config, "gpu_memory_utilization", 1.0)
+        least, have = least_memory(config, on_gpu=True), min(gpus, 1.0) * share * gpu_memory()
+        if least > have:
+            raise ConfigError(
+                f"too little GPU memory: a {kind} replica of {config.model!r} needs at least {least / GIB:.1f} GiB for "
+                f"weights and KV cache, and {kind}.gpus = {gpus:g} gives it {have / GIB:.1f} GiB; raise "
+                f"{kind}.tensor_parallel_size, set {kind}.dtype=bfloat16, or take a smaller model"
+            )
+
+    def _need(self, kind: str, config: GeneratorConfig | RewardConfig) -> Need:
+        gpus = self._gpus(kind, config)
+        memory = 0.0 if gpus else least_memory(config, on_gpu=False)
+        return Need(kind, config.cpus, gpus, memory)
+
+    def _gpus(self, kind: str, config: GeneratorConfig | RewardConfig) -> float:
+        ranks = int(getattr(config, "tensor_parallel_size", 1))
+        if config.gpus is None:
+            return float(ranks) if ray.cluster_resources().get("GPU", 0.0) > 0 else 0.0
+        if config.gpus > 1 and config.gpus != int(config.gpus):
+            raise ConfigError(f"{kind}.gpus = {config.gpus:g}: give whole GPUs, or a share of one (less than 1)")
+        if 0 < config.gpus < ranks and ranks > 1:
+            raise ConfigError(
+                f"{kind}.gpus = {config.gpus:g}, but {kind}.tensor_parallel_size = {ranks} takes {ranks}: "
+                f"set {kind}.gpus={ranks}, or leave it out"
+            )
+        utilization = getattr(config, "gpu_memory_utilization", None)
+        if 0 < config.gpus < 1 and utilization is not None and utilization > config.gpus:
+            raise ConfigError(
+                f"{kind}.gpu_memory_utilization = {utilization:g}, but {kind}.gpus = {config.gpus:g} lets others share "
+                f"the GPU: set {kind}.gpu_memory_utilization={config.gpus:g} or less"
+            )
+        return config.gpus
+
+
+def _rooms() -> list[Room]:
+    """What the living nodes have in all. Ray counts memory less what its object store takes."""
+    found = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            have = node["Resources"]
+            gpus = [1.0] * int(have.get("GPU", 0.0))
+            found.append(Room(have.get("CPU", 0.0), gpus, have.get("memory", float("inf"))))
+    return found
+
+
+def _await_free(needs: Sequence[Need]) -> None:
+    """Raises ``RunFailed`` if other jobs of the cluster keep what is needed."""
+    end = time.monotonic() + FREE_S
+    while True:
+        free = ray.available_resources()
+        want = {"GPU": sum(n.gpus for n in needs), "CPU": sum(n.cpus for n in needs)}
+        short = [name for name, need in want.items() if need > free.get(name, 0.0) + NEGLIGIBLE]
+        if not short:
+            return
+        if time.monotonic() > end:
+            name = short[0]
+            raise RunFailed(
+                f"the cluster's {name}s are in use: this run needs {want[name]:g} more, {free.get(name, 0.0):g} of "
+                f"{ray.cluster_resources().get(name, 0.0):g} are free; wait for the other jobs or stop them "
+                "(`ray status` shows them), or lower generator.replicas and reward.replicas"
+            )
+        time.sleep(0.25)
+
+
+def _check_answers(address: str | None) -> None:
+    """Raises ``RunFailed`` in seconds where Ray would take minutes, and then end the process."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise RunFailed(_no_cluster(address, error)) from None
+
+
+def _no_cluster(address: str | None, error: BaseException) -> str:
+    if address is None:
+        return f"Ray can't be started on this machine: {error}"
+    return (
+        f"cluster.address = {address!r}: no Ray cluster answers there ({error}); start one with `ray start --head`, "
+        "give the address that it prints, or leave cluster.address (and RAY_ADDRESS) out to have one started here"
+    )
 
 
 def _answer(ref: Any) -> dict[str, Any]:

@@ -13,16 +13,18 @@ from typing import Any
 
 import ray
 
+from actors import foresight
 from actors.cluster import Cluster
 from actors.nodes import Scoreboard, run_advance, run_collect, run_ingest
 from actors.session import Progress, Session, summarize, totals
 from actors.spec import RunSpec, make_spec
 from pipeline.config import to_yaml
-from pipeline.errors import RaylignError, RunFailed
+from pipeline.errors import RaylignError, RunDirectoryError, RunFailed, StorageError
 from pipeline.graph import Advance, Collect, Graph, Ingest, Node
 from pipeline.sections import RunConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal, Part
+from pipeline.storage.lease import Lease, refuse_if_held, take
 from pipeline.storage.manifest import NodeRecord, commit_run, read_nodes
 from pipeline.storage.shards import check_unique
 from pipeline.storage.source import Source, inspect
@@ -34,7 +36,8 @@ CANCEL_S = 10.0
 class Executor:
     """One run, from its configuration to its manifest.
 
-    ``prepare`` checks input and output and needs no Ray; ``run`` does the rest. Raises ``RaylignError``.
+    ``prepare`` checks input and output and needs no Ray; ``run`` does the rest. Raises ``RaylignError``. From
+    ``prepare`` to the end of ``run`` no other run may write to the directory.
     """
 
     def __init__(self, config: RunConfig, cluster: Cluster, show: Callable[[Progress], None]) -> None:
@@ -48,12 +51,27 @@ class Executor:
         self._live: dict[str, dict[str, float]] = {}
         self._starts: list[int] | None = None
         self._connected = False
+        self._in_flight = config.cluster.shards_in_flight
+        self.warnings: list[str] = []
+        """What ``prepare`` foresees of rows that will fail, for a person."""
 
     def prepare(self) -> None:
         """Reads the input's columns, cuts it into shards, and finds what of the run is done already."""
+        refuse_if_held(self.folder)  # before anything that takes time
+        self._source: Source = inspect(self._config.data)
+        self._lease = _take(self.folder)
+        try:
+            self._prepare()
+        except BaseException:
+            self._lease.release()
+            raise
+
+    def _prepare(self) -> None:
         config = self._config
-        self._source: Source = inspect(config.data)
+        if config.journal:
+            _check_journal(Folder(config.journal, "journal"))
         self._spec = make_spec(config, self._source, self.folder)
+        self.warnings = foresight.warnings(config)
         self.folder.write("config.yaml", to_yaml(config).encode())
         self._journal = Journal(Folder(self._spec.journal), self._spec.plan.run)
         self._session.recovered = self._journal.recover(self._spec.data, 0, self._source.rows)
@@ -64,13 +82,20 @@ class Executor:
 
     def run(self) -> dict[str, Any]:
         """Executes what is left and returns the summary, which also stands in ``summary.json``."""
+        try:
+            return self._run()
+        finally:
+            self._lease.release()
+
+    def _run(self) -> dict[str, Any]:
         self._replay()
         if self._graph.finished and self.folder.exists("manifest.json"):
             summary: dict[str, Any] = self.folder.read_json("summary.json")
             return summary
         if not self._graph.finished:
             self._cluster.connect()
-            self._cluster.check_room(self._config.generator, self._config.reward)
+            room = self._cluster.check_room(self._config.generator, self._config.reward)
+            self._in_flight = min(self._config.cluster.shards_in_flight, room)
             self._connected = True
             self._session.engines_before = self._cluster.stats(self._config.generator, self._config.reward)
             self._scoreboard = Scoreboard.options(num_cpus=0).remote()  # type: ignore[attr-defined]
@@ -96,7 +121,7 @@ class Executor:
             self._done[node.name] = record
             self._graph.complete(node, record.outcome)
         if self._source.id_column is not None and not any(name.startswith("advance") for name in self._done):
-            check_unique(self.folder, len(self._graph.shard_rows()))
+            check_unique(self.folder, self._source, len(self._graph.shard_rows()))
 
     def _replay(self) -> None:
         """Takes every node whose manifest exists as done."""
@@ -110,7 +135,7 @@ class Executor:
 
     def _loop(self) -> None:
         while not self._graph.finished:
-            while len(self._running) < self._config.cluster.shards_in_flight and (node := self._graph.begin()):
+            while len(self._running) < self._in_flight and (node := self._graph.begin()):
                 self._submit(node)
             if not self._running:
                 raise RunFailed("no node is ready and none is running: the graph is stuck")
@@ -147,8 +172,8 @@ class Executor:
     def _take(self, ref: Any, node: Node) -> None:
         try:
             record: NodeRecord = ray.get(ref)
-        except RaylignError:
-            raise
+        except RaylignError as error:
+            raise getattr(error, "cause", error) from None  # Ray's copy says it in a traceback
         except Exception as error:  # a worker that died, or an error that came back from the task
             self._failed(node, error)
             return
@@ -171,6 +196,7 @@ class Executor:
         self._graph.release(node)
 
     def _tick(self) -> None:
+        self._lease.check()
         if self._scoreboard is not None:
             done, _ = ray.wait([ref := self._scoreboard.read.remote()], timeout=TICK_S)
             if done:
@@ -210,16 +236,31 @@ class Executor:
         return summary
 
 
+def _take(folder: Folder) -> Lease:
+    """The directory's lease; it is the first thing written there, so it finds out whether anything can be."""
+    try:
+        return take(folder)
+    except StorageError as error:
+        raise RunDirectoryError(f"out: {error}") from error
+
+
+def _check_journal(folder: Folder) -> None:
+    try:
+        folder.check_writable()
+    except StorageError as error:
+        raise RunDirectoryError(f"journal: {error}") from error
+
+
 def _absolute(config: RunConfig) -> RunConfig:
     """The same run with absolute local paths: Ray's workers run in directories of their own."""
 
     def directory(model: str) -> str:
-        return str(Path(model).resolve()) if Path(model).is_dir() else model
+        return str(Path(model).resolve()) if model and Path(model).is_dir() else model
 
     return dataclasses.replace(
         config,
         out=Folder(config.out).url,
-        journal=Folder(config.journal).url if config.journal else None,
+        journal=Folder(config.journal, "journal").url if config.journal else None,
         generator=dataclasses.replace(config.generator, model=directory(config.generator.model)),
         reward=dataclasses.replace(config.reward, model=directory(config.reward.model)),
     )

@@ -61,6 +61,7 @@ def summarize(session: Session, done: Mapping[str, NodeRecord], rows: int, engin
         "results": int(sums["rows"]),
         "rejects": int(sums["rejected"]),
         "mean_reward": sums["reward_sum"] / sums["finite"] if sums["finite"] else None,
+        "rewards_not_finite": int(sums["rows"] - sums["finite"]),
         "counts": {k: int(v) for k, v in sorted(sums.items()) if k not in (*PER_ROW, "runner_cpu_s")},
         "runner_cpu_s": round(sums["runner_cpu_s"], 3),
         "session": {

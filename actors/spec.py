@@ -41,12 +41,17 @@ def make_spec(config: RunConfig, source: Source, folder: Folder) -> RunSpec:
     shaped = {k: v for k, v in values.items() if k.startswith("generator.") or k == "data.template"}
     return RunSpec(
         config=config,
-        plan=adopt_plan(folder, values, horizon),
+        plan=adopt_plan(folder, values, horizon, _names(config)),
         generator=digest((json.dumps(shaped, sort_keys=True),)).hex(),
         scorer=digest((config.reward.engine, scorer)).hex(),
-        data=digest([f"{f.label} {f.bytes}" for f in source.files]).hex(),
+        data=digest([f"{f.label} {f.bytes} {f.digest}" for f in source.files]).hex(),
         journal=config.journal or f"{folder.url}/candidates",
     )
+
+
+def _names(config: RunConfig) -> dict[str, str]:
+    """What people call the values that are fingerprints."""
+    return {"generator.model": config.generator.model, "reward.model": config.reward.model}
 
 
 def plan_values(config: RunConfig, source: Source, tokenizer: str, scorer: str) -> dict[str, Any]:

@@ -56,6 +56,8 @@ def align(
     with Display(config.method.name) as display:
         executor = Executor(config, cluster, display.show)
         executor.prepare()
+        for warning in executor.warnings:
+            console.print(f"warning: {warning}", soft_wrap=True, markup=False)
         summary = executor.run()
     if not brief:
         console.print(closing_table(summary, config.out))

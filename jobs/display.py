@@ -80,7 +80,9 @@ def closing_table(summary: Mapping[str, Any], out: str) -> Table:
     counts = summary["counts"]
     mean = summary["mean_reward"]
     table.add_row("rows", f"{summary['results']:,} aligned, {summary['rejects']:,} rejected")
-    table.add_row("mean reward", "-" if mean is None else f"{mean:.4f}")
+    odd = summary.get("rewards_not_finite", 0)
+    of = f" ({odd:,} rows whose reward is not finite left out)" if odd else ""
+    table.add_row("mean reward", ("-" if mean is None else f"{mean:.4f}") + of)
     table.add_row("draws", f"{counts.get('draws', 0):,} made, {counts.get('recalled', 0):,} from the journal")
     table.add_row("tokens", f"{counts.get('generated_tokens', 0):,} generated")
     table.add_row("rewards", f"{counts.get('rewards', 0):,} scored")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -70,7 +72,10 @@ def _read(name: str) -> Any:
     if not path.is_file():
         known = sorted(p.stem for p in (CONF / "job").glob("*.yaml"))
         hint = plugin.nearest(Path(name).stem, known)
-        raise ConfigError(f"no configuration file {name!r}{hint}; the gallery has: {', '.join(known)}")
+        raise ConfigError(
+            f"no configuration file {name!r}{hint}; give the path of a YAML file, or a name of the gallery: "
+            f"{', '.join(known)} (an override is written key=value)"
+        )
     try:
         loaded = OmegaConf.load(path)
     except Exception as error:  # YAML errors come in many classes; all of them name line and column
@@ -132,13 +137,49 @@ def _resolve_auto(name: str) -> str:
 
 def section(name: str, schema: type[T], settings: Mapping[str, Any]) -> T:
     """One section as an object of its dataclass. Raises ``ConfigError`` for unknown keys and wrong types."""
-    _check_keys(name, settings, [f.name for f in dataclasses.fields(cast(Any, schema))])
+    _check_nested_keys(name, schema, settings)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(settings)))
         return cast(T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         key = ".".join(p for p in (name, error.full_key or str(error.key or "")) if p)
-        raise ConfigError(f"{key or 'configuration'}: {_first_line(error)}") from None
+        raise ConfigError(_wrong_type(key, settings, str(error.full_key), _first_line(error))) from None
+
+
+EXPECTED = {
+    "Integer": "a whole number",
+    "Float": "a number",
+    "Boolean": "true or false",
+    "bool": "true or false",
+    "string": "text",
+}
+"""OmegaConf's names of types, for people."""
+
+
+def _wrong_type(key: str, settings: Mapping[str, Any], path: str, said: str) -> str:
+    """OmegaConf's message in the words of a configuration file."""
+    value: Any = settings
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    if "not Optional" in said or "None" in said:
+        return f"{key} = null: it needs a value"
+    found = re.search(r"(?:could not be converted to|is not a valid|Cannot convert '\w+' to) (\w+)", said)
+    if not found:
+        return f"{key or 'configuration'} = {value!r}: {said}" if value is not None else f"{key}: {said}"
+    return f"{key} = {value!r}: expected {EXPECTED.get(found[1], found[1])}"
+
+
+def _check_nested_keys(section: str, schema: type[Any], settings: Mapping[str, Any]) -> None:
+    _check_keys(section, settings, [f.name for f in dataclasses.fields(schema)])
+    types = get_type_hints(schema)
+    for key, value in settings.items():
+        if not dataclasses.is_dataclass(types[key]):
+            continue
+        place, nested = f"{section}.{key}" if section else key, cast(type[Any], types[key])
+        if not isinstance(value, Mapping):
+            keys = ", ".join(f.name for f in dataclasses.fields(nested))
+            raise ConfigError(f"{place} = {'null' if value is None else repr(value)}: expected settings ({keys})")
+        _check_nested_keys(place, nested, value)
 
 
 def _check_keys(section: str, settings: Mapping[str, Any], known: list[str]) -> None:
@@ -160,6 +201,9 @@ def _check_run(run: RunConfig) -> None:
         raise ConfigError("out: name the run's directory, e.g. out=runs/first (any fsspec URL)")
     if not run.data.input:
         raise ConfigError("data.input: name a Parquet or JSON lines file, a glob or a list of them")
+    paths = [run.data.input] if isinstance(run.data.input, str) else run.data.input
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise ConfigError(f"data.input = {run.data.input!r}: expected a path, a glob or a list of them")
     if run.data.template not in TEMPLATES:
         raise ConfigError(f"data.template = {run.data.template!r}: choose one of {', '.join(TEMPLATES)}")
     positive = {
@@ -175,6 +219,16 @@ def _check_run(run: RunConfig) -> None:
     for key, value in positive.items():
         if value < 1:
             raise ConfigError(f"{key} = {value}: it must be at least 1")
+    for key, amount in (
+        ("generator.cpus", run.generator.cpus),
+        ("generator.gpus", run.generator.gpus),
+        ("reward.cpus", run.reward.cpus),
+        ("reward.gpus", run.reward.gpus),
+        ("cluster.runner_cpus", run.cluster.runner_cpus),
+        ("cluster.flush_s", run.cluster.flush_s),
+    ):
+        if amount is not None and not 0 <= amount < math.inf:
+            raise ConfigError(f"{key} = {amount}: it must be a number of at least 0")
     for section in ("generator", "reward"):
         for key in ("load_s", "hang_s"):
             seconds = getattr(getattr(run, section), key)

@@ -27,6 +27,12 @@ class RunDirectoryError(RaylignError):
     exit_status = 2
 
 
+class StorageError(RaylignError):
+    """A file that can't be written, though the directory could be when the run began (no space, say)."""
+
+    exit_status = 1
+
+
 class RunFailed(RaylignError):
     """The run could not go on (a node failed on every try, no replica is left)."""
 

@@ -1,15 +1,18 @@
 """A directory on any fsspec file system, in which a file either is whole or isn't there.
 
-On a local disk a file is written beside its name and renamed; on an object store a PUT is atomic by itself.
+On a local disk a file is written beside its name and renamed; on an object store a PUT is atomic by itself. Where
+there is no space or no permission the error is a ``StorageError``: another try would not help.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -18,6 +21,33 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.errors import ConfigError, StorageError
+
+HOPELESS = {
+    errno.ENOSPC: "no space is left: free some, and the same command goes on",
+    errno.EDQUOT: "the disk quota is used up: free some space, and the same command goes on",
+    errno.EROFS: "the file system is read-only: make it writable, or name another directory",
+    errno.EACCES: "permission denied: allow this user to write there, or name another directory",
+    errno.EPERM: "not permitted: allow this user to write there, or name another directory",
+    errno.ENOENT: "there is no such place: make it (a bucket must be there already), or name another directory",
+    errno.ENOTDIR: "a part of this path is a file, not a directory: name another directory",
+    errno.EISDIR: "a directory stands there: remove it, or name another directory",
+    errno.ENAMETOOLONG: "the name is too long: name another directory",
+}
+"""Errors of the system that another try would meet again, and what to do."""
+
+
+def file_system(url: str, key: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path there. Raises ``ConfigError`` that names ``key`` for an unknown one."""
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(
+            f"{key} = {url!r}: {error}; give a local path, or a URL of a file system that is installed here "
+            "(s3:// needs s3fs, gs:// needs gcsfs, ...)"
+        ) from None
+    return fs, str(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +65,13 @@ class FileRecord:
 
 
 class Folder:
-    """Reads and writes whole files under one URL. Names are relative, with ``/``."""
+    """Reads and writes whole files under one URL. Names are relative, with ``/``.
 
-    def __init__(self, url: str) -> None:
-        self._fs, path = fsspec.core.url_to_fs(url.rstrip("/") or "/")
+    ``key``: the configuration's, for messages.
+    """
+
+    def __init__(self, url: str, key: str = "out") -> None:
+        self._fs, path = file_system(url.rstrip("/") or "/", key)
         self._root = path.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
         self.url = self._root if self._local else url.rstrip("/")  # absolute: workers run in other directories
@@ -53,19 +86,37 @@ class Folder:
         return f"{self._root}/{name}"
 
     def write(self, name: str, data: bytes) -> FileRecord:
-        """Writes a file whole, or not at all."""
+        """Writes a file whole, or not at all. Raises ``StorageError`` where there is no space or no permission."""
         path = self.path(name)
-        if self._local:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            beside = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-            with open(beside, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        else:
-            self._fs.pipe_file(path, data)
+        with _clear_errors(path):
+            if self._local:
+                with _beside(path, data) as beside:
+                    os.replace(beside, path)
+            else:
+                self._fs.pipe_file(path, data)
         return FileRecord(name, 0, len(data), blake2b(data, digest_size=16).hexdigest())
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Writes a file unless there is one already; of several that try at once, one alone gets True.
+
+        On a file system that can't do this at once (not a local disk, not S3, not GCS), two may both get True.
+        """
+        path = self.path(name)
+        with _clear_errors(path):
+            try:
+                if self._local:
+                    _link(path, data)
+                else:
+                    self._fs.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+        return True
+
+    def check_writable(self) -> None:
+        """Raises ``StorageError`` if nothing can be written here."""
+        name = f"_probe-{uuid.uuid4().hex[:8]}"
+        self.write(name, b"")
+        self.remove(name)
 
     def read(self, name: str) -> bytes:
         """The file's content. Raises ``FileNotFoundError``."""
@@ -81,7 +132,7 @@ class Folder:
         self._fs.invalidate_cache()
         try:
             entries = self._fs.ls(self.path(under), detail=True)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         found = [e["name"].rsplit("/", 1)[-1] for e in entries if e["type"] == "file"]
         return sorted(n for n in found if n.endswith(suffix) and not n.endswith(".tmp"))
@@ -91,7 +142,7 @@ class Folder:
         self._fs.invalidate_cache()
         try:
             entries = self._fs.ls(self.path(under), detail=True)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory")
 
@@ -99,6 +150,12 @@ class Folder:
         """Removes a file or a directory with all it holds; nothing happens if there is none."""
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm(self.path(name), recursive=True)
+
+    def remove_empty(self, name: str) -> None:
+        """Removes a directory if it is empty; object stores have none."""
+        if self._local:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.path(name))
 
     def write_json(self, name: str, value: Any) -> FileRecord:
         """Writes a value as JSON, readable by people."""
@@ -119,3 +176,46 @@ class Folder:
         """Reads one Parquet file, or some columns or rows of it."""
         with self._fs.open(self.path(name), "rb") as file:
             return pq.read_table(file, columns=columns, filters=filters)
+
+
+@contextlib.contextmanager
+def _beside(path: str, data: bytes) -> Iterator[str]:
+    """A file beside ``path`` that holds the data and is on disk; nothing of it is left afterwards."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
+    beside = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield beside
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+
+
+def _link(path: str, data: bytes) -> None:
+    """A new file, whole from the start where the disk knows hard links. Raises ``FileExistsError``."""
+    with _beside(path, data) as beside:
+        try:
+            os.link(beside, path)  # unlike a rename, it never replaces
+        except FileExistsError:
+            raise
+        except OSError:
+            with open(path, "xb") as file:
+                file.write(data)
+
+
+@contextlib.contextmanager
+def _clear_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        kinds = {PermissionError: errno.EACCES, FileNotFoundError: errno.ENOENT}  # object stores give no number
+        number = error.errno or kinds.get(type(error), 0)
+        if number not in HOPELESS:
+            raise
+        raise StorageError(f"{path} can't be written: {HOPELESS[number]}") from error

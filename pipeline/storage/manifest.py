@@ -17,6 +17,9 @@ FORMAT = 1
 FREE = ("data.shard_rows",)
 """Keys of a plan that may differ when a run is resumed: they decide how the work is cut, not what comes out."""
 
+STALE = ("manifest.json", "summary.json", "_nodes", "_shards", "_outcomes", "results", "rejects", "grants")
+"""What a run makes anew when its plan changes; the journal stays."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -31,46 +34,91 @@ class Plan:
         return digest((json.dumps(dict(self.values), sort_keys=True, ensure_ascii=False),)).hex()
 
 
-def adopt_plan(folder: Folder, values: Mapping[str, Any], horizon: tuple[str, ...]) -> Plan:
+def adopt_plan(
+    folder: Folder, values: Mapping[str, Any], horizon: tuple[str, ...], names: Mapping[str, str] | None = None
+) -> Plan:
     """The plan of the run in this folder: a new one in an empty folder, else the one there if it is the same run.
 
     ``horizon`` names keys that may grow or shrink (the number of draws, say): what was done for another value
-    is done again from the journal. Raises ``RunDirectoryError`` that names what differs otherwise.
+    is done again from the journal. A run that has drawn nothing yet gives way to another one (its input was wrong,
+    say, and has been mended). ``names``: what people call values that are fingerprints, for messages. Raises
+    ``RunDirectoryError`` that names what differs otherwise.
     """
     values = json.loads(json.dumps(dict(values)))  # as it will be read back
     try:
         before = folder.read_json("_plan.json")
     except FileNotFoundError:
+        _refuse_foreign(folder)
         plan = Plan(uuid.uuid4().hex[:12], values)
     else:
         differing = [k for k in sorted({*values, *before["values"]}) if values.get(k) != before["values"].get(k)]
         refused = [k for k in differing if k not in (*FREE, *horizon)]
-        if refused:
-            raise RunDirectoryError(_refusal(folder, refused, before["values"], values))
+        if refused and _has_drawn(folder):
+            now = {"values": values, "names": dict(names or {})}
+            raise RunDirectoryError(_refusal(folder, refused, before, now))
         plan = Plan(before["run"], values)
         if not differing:
             return plan
-        for stale in (
-            "manifest.json",
-            "summary.json",
-            "_nodes",
-            "_shards",
-            "_outcomes",
-            "results",
-            "rejects",
-            "grants",
-        ):
+        for stale in STALE:
             folder.remove(stale)
-    folder.write_json("_plan.json", {"format": FORMAT, "run": plan.run, "values": dict(plan.values)})
+    plan_json = {"format": FORMAT, "run": plan.run, "values": dict(plan.values), "names": dict(names or {})}
+    folder.write_json("_plan.json", plan_json)
     return plan
 
 
+def _refuse_foreign(folder: Folder) -> None:
+    for name in ("manifest.json", "summary.json", "results"):
+        if folder.exists(name):
+            raise RunDirectoryError(
+                f"{folder.url} holds {name}, but no plan of a run (_plan.json); what stands there would be "
+                "overwritten: choose another out=, or remove the directory"
+            )
+
+
+def _has_drawn(folder: Folder) -> bool:
+    """Whether a run has got beyond reading its input. A shared journal keeps its draws whatever happens here."""
+    nodes = folder.names("_nodes", ".json")
+    return any(not name.startswith("ingest-") for name in nodes) or folder.exists("candidates")
+
+
 def _refusal(folder: Folder, keys: list[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    lines = [f"  {k}: {_short(before.get(k))} there, {_short(now.get(k))} now" for k in keys]
+    lines = [f"  {key}: {text}" for key in keys for text in _difference(key, before, now)]
     return (
         f"{folder.url} holds a run with another configuration:\n" + "\n".join(lines) + "\n"
         f"Choose another out=; with journal={folder.url}/candidates it takes over every draw that is still the same."
     )
+
+
+def _difference(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    there, here = before["values"].get(key), now["values"].get(key)
+    if key == "data.input" and there and here:
+        return _input_difference({f["file"]: f for f in there}, {f["file"]: f for f in here})
+    names = before.get("names", {}).get(key), now["names"].get(key)
+    if None not in names:
+        there, here = names
+        if there == here:
+            return [f"{_short(here)} has changed since: other weights, tokenizer, template or options"]
+    return [f"{_short(there)} there, {_short(here)} now"]
+
+
+def _input_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    found = []
+    for file in sorted({*there, *here}):
+        if file not in here:
+            found.append(f"file {_short(file)} is missing now")
+        elif file not in there:
+            found.append(f"file {_short(file)} is new")
+        elif there[file] != here[file]:
+            found.append(f"file {_short(file)} {_file_difference(there[file], here[file])}")
+    return found[:5] or ["the files stand in another order"]
+
+
+def _file_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    if there["rows"] != here["rows"]:
+        return f"gave {there['rows']} rows, gives {here['rows']} now"
+    if there["bytes"] != here["bytes"]:
+        return f"had {there['bytes']} bytes, has {here['bytes']} now"
+    return "has other content of the same size now"
 
 
 def _short(value: Any) -> str:

@@ -55,8 +55,10 @@ OUTCOMES = pa.schema([*RESULTS, *REJECTS.remove(0)])
 
 ROW = "__row__"
 ID = "__id__"
-SHARD_COLUMNS = pa.schema([(ROW, pa.int64()), (ID, pa.string())])
-"""What ingest puts before the input's own columns: the position in the whole input, and the id."""
+WRONG = "__wrong__"
+SHARD_COLUMNS = pa.schema([(ROW, pa.int64()), (ID, pa.string()), (WRONG, pa.string())])
+"""What ingest puts before the input's own columns: the position in the whole input, the id, and why the prompt isn't
+one (null where it is, or where its own value says so)."""
 
 RESERVED = {"prompt", *RESULTS.names, *REJECTS.names}
 

@@ -23,6 +23,7 @@ from pipeline.storage.schema import (
     RESULTS,
     ROW,
     SHARD_COLUMNS,
+    WRONG,
     carried,
     rejects_schema,
     results_schema,
@@ -49,17 +50,18 @@ def write_shards(folder: Folder, source: Source, file: int, shard_rows: int) -> 
     number = first_shard(source, file, shard_rows)
     position = source.files[file].first
     records = []
-    for table in _rechunk(sources.read(source, source.files[file], shard_rows), shard_rows):
+    for table in _rechunk(map(_with_wrong, sources.read(source, source.files[file], shard_rows)), shard_rows):
         rows = np.arange(position, position + len(table), dtype=np.int64)
         ids = _ids(table, source, source.files[file], rows)
-        shard = pa.Table.from_arrays([pa.array(rows), ids, *table.columns], schema=_schema(source))
+        columns = [pa.array(rows), ids, table.column(WRONG), *table.drop_columns([WRONG]).columns]
+        shard = pa.Table.from_arrays(columns, schema=_schema(source))
         records.append(folder.write_table(shard_name(number), shard))
         number += 1
         position += len(table)
     return records
 
 
-def check_unique(folder: Folder, shards: int) -> None:
+def check_unique(folder: Folder, source: Source, shards: int) -> None:
     """Raises ``InputError`` for an id that stands twice in the data set, naming both rows.
 
     Holds 8 bytes per row: the ids' hashes, which are compared; the ids themselves only where hashes agree.
@@ -75,17 +77,19 @@ def check_unique(folder: Folder, shards: int) -> None:
         suspects = np.isin(_hashes(table.column(ID)), twice)
         for row, name in zip(*(c.filter(pa.array(suspects)).to_pylist() for c in table.columns), strict=True):
             if name in rows:
+                places = f"{source.place(rows[name])} and {source.place(row)}"
                 raise InputError(
-                    f"the id {name!r} stands twice, in rows {rows[name]} and {row} (counted from 0); draws are named "
-                    "after ids, so they must be unique: mend them, or name another column with data.id"
+                    f"data.id: the id {name!r} stands twice in column {source.id_column!r}, in {places} (counted from "
+                    "0); draws are named after ids, so they must be unique: mend them, or name another column with "
+                    "data.id"
                 )
             rows[name] = row
 
 
 def prompts(shard: pa.Table, prompt: str) -> Iterator[tuple[str, Content | RowError]]:
     """Each row's id and prompt, or what is wrong with it."""
-    for name, value in zip(shard.column(ID).to_pylist(), shard.column(prompt).to_pylist(), strict=True):
-        yield name, _content(value)
+    for name, wrong, value in zip(*(shard.column(c).to_pylist() for c in (ID, WRONG, prompt)), strict=True):
+        yield name, _content(value) if wrong is None else RowError("prompt", "WrongType", wrong)
 
 
 def collect(shard: pa.Table, outcomes: pa.Table, source: Source, prompt: str) -> tuple[pa.Table, pa.Table]:
@@ -124,6 +128,12 @@ def _schema(source: Source) -> pa.Schema:
     return pa.schema([*SHARD_COLUMNS, *source.schema])
 
 
+def _with_wrong(table: pa.Table) -> pa.Table:
+    if WRONG in table.column_names:
+        return table
+    return table.append_column(WRONG, pa.nulls(len(table), pa.string()))
+
+
 def _rechunk(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
     """The same rows in tables of exactly ``rows`` (the last may be shorter), whatever the row groups were."""
     kept: list[pa.Table] = []
@@ -144,12 +154,18 @@ def _ids(table: pa.Table, source: Source, file: SourceFile, rows: np.ndarray[Any
         return pa.array([f"{file.label}-{row - file.first}" for row in rows.tolist()], pa.string())
     column = table.column(source.id_column).combine_chunks()
     if column.null_count:
-        row = int(rows[int(pc.index(pc.is_null(column), True).as_py())]) - file.first
-        raise InputError(f"{file.url}: row {row} (counted from 0) has no id in column {source.id_column!r}")
+        place = source.place(int(rows[int(pc.index(pc.is_null(column), True).as_py())]))
+        raise InputError(
+            f"data.id: {place} (counted from 0) has no id in column {source.id_column!r}; "
+            "fill it in, or name another column with data.id"
+        )
     try:
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise InputError(f"data.id: column {source.id_column!r} is {column.type}; ids are strings or numbers") from None
+        raise InputError(
+            f"data.id: column {source.id_column!r} of {file.url} is {column.type}; ids are strings or numbers: "
+            "name another column with data.id"
+        ) from None
 
 
 def _hashes(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.uint64]]:
@@ -167,7 +183,8 @@ def _content(value: Any) -> Content | RowError:
         return RowError("prompt", "EmptyPrompt", "the prompt has no messages")
     for i, (role, content) in enumerate(zip(*turns, strict=True)):
         if not isinstance(role, str) or not isinstance(content, str):
-            return RowError("prompt", "BadMessage", f"message {i} has no role or no content")
+            missing = "content" if isinstance(role, str) else "role"
+            return RowError("prompt", "BadMessage", f"message {i} (counted from 0) has no {missing}")
     if value[-1]["role"] == "assistant":
         return RowError("prompt", "BadMessage", "the last message is the assistant's; there is nothing to answer")
     return tuple(Message(m["role"], m["content"]) for m in value)

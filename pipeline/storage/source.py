@@ -6,11 +6,9 @@ with rows, a malformed line, columns that change from file to file, no prompt co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
-from typing import IO, Any
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -19,30 +17,37 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.plugin import nearest
 from pipeline.sections import DataConfig
+from pipeline.storage import json_lines
+from pipeline.storage.folder import file_system
+from pipeline.storage.sampled_digest import sampled_digest
 
 PARQUET = (".parquet", ".pq")
 JSON_LINES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
-SLICE = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One input file. ``rows``: how many are taken from it; ``first``: the position of its first row in the input."""
+    """One input file. ``rows``: how many are taken from it; ``first``: the position of its first row in the input.
+
+    ``digest`` tells its content from others of the same size (see ``sampled_digest``; JSON lines count in full).
+    """
 
     url: str
     label: str
     first: int
     rows: int
     bytes: int
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The whole input: files in order, the columns they share, and which of them holds the id (None: none)."""
+    """The whole input: files in order, the columns they share, and which hold the id (None: none) and the prompt."""
 
     files: tuple[SourceFile, ...]
     schema: pa.Schema
     id_column: str | None
+    prompt: str = "prompt"
 
     @property
     def rows(self) -> int:
@@ -51,7 +56,12 @@ class Source:
 
     def describe(self) -> list[dict[str, Any]]:
         """What identifies the input in a manifest."""
-        return [{"file": f.label, "rows": f.rows, "bytes": f.bytes} for f in self.files]
+        return [{"file": f.label, "rows": f.rows, "bytes": f.bytes, "blake2b": f.digest} for f in self.files]
+
+    def place(self, row: int) -> str:
+        """A row by its file, for messages. ``row``: its position in the whole input."""
+        file = next(f for f in self.files if f.first <= row < f.first + f.rows)
+        return f"row {row - file.first} of {file.url}"
 
 
 def inspect(config: DataConfig) -> Source:
@@ -62,21 +72,24 @@ def inspect(config: DataConfig) -> Source:
     urls = expand(config.input)
     schema: pa.Schema | None = None
     files: list[SourceFile] = []
+    whole: list[str] = []  # those that have rows
     left = config.limit
     first = 0
     for url, label in zip(urls, _labels(urls), strict=True):
-        found, rows, size = _look(url)
-        if rows:
-            schema = found if schema is None else _unify(schema, found, files[0].url if files else urls[0], url)
-        take = rows if left is None else min(rows, left)
-        files.append(SourceFile(url, label, first, take, size))
+        size, found = _look(url, config.prompt)
+        if found.rows:
+            schema = found.schema if schema is None else _unify(schema, found.schema, whole[0], url)
+            _check_columns(config, found.schema, url)
+            whole.append(url)
+        take = found.rows if left is None else min(found.rows, left)
+        files.append(SourceFile(url, label, first, take, size, found.digest))
         first += take
         left = None if left is None else left - take
     if schema is None:
-        raise InputError(f"data.input: no rows in {_some(urls)}; there is nothing to align")
-    _check_columns(config, schema, urls)
+        raise InputError(f"data.input: no rows in {_some(urls)}; give a file that has some")
+    _check_prompt_type(config, schema, urls)
     id_column = config.id or ("id" if "id" in schema.names else None)
-    return Source(tuple(files), schema, id_column)
+    return Source(tuple(files), schema, id_column, config.prompt)
 
 
 def expand(given: Any) -> list[str]:
@@ -86,20 +99,28 @@ def expand(given: Any) -> list[str]:
     for pattern in patterns:
         matches = _matches(str(pattern))
         if not matches:
-            raise InputError(
-                f"data.input: no file matches {str(pattern)!r}; check the path (fsspec URLs and globs work)"
-            )
+            raise InputError(_no_match(str(pattern)))
         urls += matches
     for url in urls:
         if not url.lower().endswith((*PARQUET, *JSON_LINES)):
-            raise InputError(f"data.input: {url} is neither Parquet (.parquet) nor JSON lines (.jsonl, .ndjson, .json)")
+            raise InputError(
+                f"data.input: {url} is neither Parquet (.parquet, .pq) nor JSON lines (.jsonl, .ndjson, .json, "
+                "or one of these with .gz); convert it, or rename it if only its name says otherwise"
+            )
     return urls
 
 
 def read(source: Source, file: SourceFile, slice_rows: int) -> Iterator[pa.Table]:
-    """The file's rows in tables of at most ``slice_rows``, with the input's columns in the input's order."""
+    """The file's rows in tables of at most ``slice_rows``, with the input's columns in the input's order.
+
+    Where a prompt isn't one, a column ``WRONG`` follows that says so. Raises ``InputError`` for a damaged file.
+    """
     left = file.rows
-    for table in _slices(file.url, source.schema, slice_rows):
+    if file.url.lower().endswith(PARQUET):
+        tables = _read_parquet(file.url, source.schema, slice_rows)
+    else:
+        tables = json_lines.read(file.url, source.schema, source.prompt, slice_rows)
+    for table in tables:
         if left <= 0:
             return
         yield table.slice(0, left) if table.num_rows > left else table
@@ -107,7 +128,7 @@ def read(source: Source, file: SourceFile, slice_rows: int) -> Iterator[pa.Table
 
 
 def _matches(pattern: str) -> list[str]:
-    fs, path = fsspec.core.url_to_fs(pattern)
+    fs, path = file_system(pattern, "data.input")
     if any(c in path for c in "*?[") and not fs.exists(path):
         found = sorted(p for p in fs.glob(path) if not fs.isdir(p))
     elif fs.isdir(path):
@@ -117,6 +138,19 @@ def _matches(pattern: str) -> list[str]:
     if "://" not in pattern and "::" not in pattern:
         return found
     return [fs.unstrip_protocol(p) for p in found]
+
+
+def _no_match(pattern: str) -> str:
+    fs, path = file_system(pattern, "data.input")
+    if fs.isdir(path):
+        return f"data.input: the directory {pattern} holds no Parquet or JSON lines file; name another one"
+    name = path.rstrip("/")
+    parent, _, last = name.rpartition("/")
+    try:
+        there = sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(parent, detail=False))
+    except (OSError, ValueError):
+        there = []
+    return f"data.input: no file matches {pattern!r}{nearest(last, there)}; check the path (fsspec URLs and globs work)"
 
 
 def _labels(urls: list[str]) -> list[str]:
@@ -130,102 +164,44 @@ def _labels(urls: list[str]) -> list[str]:
     return labels
 
 
-def _look(url: str) -> tuple[pa.Schema, int, int]:
+def _look(url: str, prompt: str) -> tuple[int, json_lines.Scan]:
+    """A file's size in bytes, and what it holds."""
     fs, path = fsspec.core.url_to_fs(url)
     size = int(fs.size(path) or 0)
     if size == 0:
-        return pa.schema([]), 0, 0
-    if url.lower().endswith(PARQUET):
-        try:
-            with fs.open(path, "rb") as file:
-                parquet = pq.ParquetFile(file)
-                return parquet.schema_arrow.remove_metadata(), parquet.metadata.num_rows, size
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{url}: not a readable Parquet file ({error})") from None
-    return (*_scan_json_lines(url), size)
-
-
-def _scan_json_lines(url: str) -> tuple[pa.Schema, int]:
-    schema, rows = pa.schema([]), 0
-    for first, values in _json_slices(url, SLICE):
-        found = _infer(url, first, values)
-        try:
-            schema = pa.unify_schemas([schema, found], promote_options="permissive")
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise InputError(
-                f"{url}: lines {first} to {first + len(values) - 1} change a column's type: {error}"
-            ) from None
-        rows += len(values)
-    return schema, rows
-
-
-def _infer(url: str, first: int, values: list[dict[str, Any]]) -> pa.Schema:
-    try:
-        return pa.schema(list(pa.array(values).type))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        pass
-    known: dict[str, tuple[pa.DataType, int]] = {}
-    for number, value in enumerate(values, first):  # slow path: find the line to name
-        for key, item in value.items():
-            try:
-                kind = pa.array([item]).type
-                before, line = known.get(key, (kind, number))
-                merged = pa.unify_schemas(
-                    [pa.schema([(key, before)]), pa.schema([(key, kind)])], promote_options="permissive"
-                )
-                known[key] = (merged.field(0).type, line)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-                was = f"{known[key][0]} in line {known[key][1]}" if key in known else "readable elsewhere"
-                raise InputError(
-                    f"{url}: column {key!r} changes its type: {was}, {type(item).__name__} in line {number}; "
-                    "make every line agree"
-                ) from None
-    raise InputError(f"{url}: lines {first} to {first + len(values) - 1} don't agree on their columns' types")
-
-
-def _json_slices(url: str, size: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Slices of at most ``size`` objects with the line number (from 1) at which each slice begins."""
-    with fsspec.open(url, "rt", encoding="utf-8", compression="infer") as file:
-        lines = ((number, line) for number, line in enumerate(_decoded(url, file), 1) if line.strip())
-        while chunk := list(islice(lines, size)):
-            yield chunk[0][0], [_parse(url, number, line) for number, line in chunk]
-
-
-def _decoded(url: str, file: IO[str]) -> Iterator[str]:
-    number = 0
-    try:
-        for line in file:
-            number += 1  # the handlers below need the last line that could be read
-            yield line
-    except UnicodeDecodeError as error:
-        raise InputError(f"{url}: not UTF-8 after line {number} ({error.reason}); convert the file") from None
-    except OSError as error:
-        raise InputError(f"{url}: can't be read after line {number} ({error})") from None
-
-
-def _parse(url: str, number: int, line: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{url}: line {number} is not JSON: {error}; mend or remove the line") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{url}: line {number} holds a {type(value).__name__}, not an object with columns")
-    return value
-
-
-def _slices(url: str, schema: pa.Schema, size: int) -> Iterator[pa.Table]:
+        return 0, json_lines.Scan(pa.schema([]), 0, "")
     if not url.lower().endswith(PARQUET):
-        for _, values in _json_slices(url, size):
-            yield pa.Table.from_pylist(values, schema=schema)
-        return
+        try:
+            return size, json_lines.scan(url, prompt)
+        except OSError as error:
+            raise InputError(f"{url}: can't be read ({error}); check its permissions, or copy it again") from None
+    try:
+        with fs.open(path, "rb") as file:
+            parquet = pq.ParquetFile(file)
+            schema, rows = parquet.schema_arrow.remove_metadata(), parquet.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{url}: not a readable Parquet file ({str(error).rstrip('.')}); write or copy it again"
+        ) from None
+    return size, json_lines.Scan(schema, rows, sampled_digest(fs, path, size))
+
+
+def _read_parquet(url: str, schema: pa.Schema, size: int) -> Iterator[pa.Table]:
+    row = 0
     with fsspec.open(url, "rb") as file:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=size):
-            table = pa.Table.from_batches([batch])
-            columns = [
-                table.column(f.name).cast(f.type) if f.name in table.column_names else pa.nulls(len(table), f.type)
-                for f in schema
-            ]
-            yield pa.Table.from_arrays(columns, schema=schema)
+        try:
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=size):
+                table = pa.Table.from_batches([batch])
+                columns = [
+                    table.column(f.name).cast(f.type) if f.name in table.column_names else pa.nulls(len(table), f.type)
+                    for f in schema
+                ]
+                yield pa.Table.from_arrays(columns, schema=schema)
+                row += len(table)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(
+                f"{url}: damaged after row {row} (counted from 0): {error}; write or copy it again"
+            ) from None
 
 
 def _unify(schema: pa.Schema, found: pa.Schema, first_url: str, url: str) -> pa.Schema:
@@ -235,32 +211,38 @@ def _unify(schema: pa.Schema, found: pa.Schema, first_url: str, url: str) -> pa.
         for field in found:
             if field.name in schema.names and not field.type.equals(schema.field(field.name).type):
                 raise InputError(
-                    f"column {field.name!r} is {schema.field(field.name).type} in {first_url} "
-                    f"but {field.type} in {url}; make the files agree"
+                    f"data.input: column {field.name!r} is {schema.field(field.name).type} in {first_url} "
+                    f"but {field.type} in {url}; make the files agree, or align them in two runs"
                 ) from None
         raise
     return merged
 
 
-def _check_columns(config: DataConfig, schema: pa.Schema, urls: list[str]) -> None:
+def _check_columns(config: DataConfig, schema: pa.Schema, url: str) -> None:
     for key, column in (("data.prompt", config.prompt), ("data.id", config.id)):
         if column is not None and column not in schema.names:
             raise InputError(
-                f"{key}: {_some(urls)} has no column {column!r}{nearest(column, schema.names)}; "
-                f"its columns are: {', '.join(schema.names)}"
+                f"{key}: {url} has no column {column!r}{nearest(column, schema.names)}; "
+                f"set {key} to one of its columns: {', '.join(schema.names)}"
             )
+
+
+def _check_prompt_type(config: DataConfig, schema: pa.Schema, urls: list[str]) -> None:
     kind = schema.field(config.prompt).type
     texts = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     if not (texts or _is_messages(kind)):
         raise InputError(
-            f"data.prompt: column {config.prompt!r} of {_some(urls)} is {kind}; "
-            "it must hold strings or lists of {role, content}"
+            f"data.prompt: column {config.prompt!r} of {_some(urls)} is {kind}; it must hold strings or lists of "
+            "{role, content} with strings in both: name another column, or convert this one"
         )
 
 
 def _is_messages(kind: pa.DataType) -> bool:
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return lists and pa.types.is_struct(kind.value_type) and {"role", "content"} <= {f.name for f in kind.value_type}
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
+        return False
+    fields = {f.name: f.type for f in kind.value_type}
+    texts = [fields.get(name) for name in ("role", "content")]
+    return all(t in (pa.string(), pa.large_string(), pa.null()) for t in texts)
 
 
 def _some(urls: list[str]) -> str:

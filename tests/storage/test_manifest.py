@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,8 @@ from pipeline.graph import Advanced, Done, Ingested
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.manifest import NodeRecord, adopt_plan, commit_node, read_nodes
 
-VALUES = {"seed": 0, "method.n": 4, "generator.model": "abc", "data.shard_rows": 8}
+ADVANCED = NodeRecord("advance-00000-000", Advanced(), (), {})
+VALUES: dict[str, Any] = {"seed": 0, "method.n": 4, "generator.model": "abc", "data.shard_rows": 8}
 
 
 def test_the_same_plan_is_the_same_run(tmp_path: Path) -> None:
@@ -23,11 +25,58 @@ def test_the_same_plan_is_the_same_run(tmp_path: Path) -> None:
 
 def test_another_configuration_is_refused_and_what_differs_is_named(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
-    adopt_plan(folder, VALUES, ())
+    commit_node(folder, adopt_plan(folder, VALUES, ()), ADVANCED)
     with pytest.raises(RunDirectoryError, match=r"(?s)seed: 0 there, 1 now.*journal=.*candidates"):
         adopt_plan(folder, {**VALUES, "seed": 1}, ())
     with pytest.raises(RunDirectoryError, match=r"method\.n: 4 there, 8 now"):
         adopt_plan(folder, {**VALUES, "method.n": 8}, ())
+
+
+def refusal(folder: Folder, values: dict[str, Any], names: dict[str, str]) -> str:
+    with pytest.raises(RunDirectoryError) as refused:
+        adopt_plan(folder, values, (), names)
+    return str(refused.value)
+
+
+def test_models_and_files_are_named_as_people_know_them(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    file = {"file": "p", "rows": 3, "bytes": 90, "blake2b": "aa"}
+    values = {**VALUES, "data.input": [file]}
+    commit_node(folder, adopt_plan(folder, values, (), {"generator.model": "org/one"}), ADVANCED)
+    other = {**values, "generator.model": "def"}
+    assert 'generator.model: "org/one" there, "org/two" now' in refusal(folder, other, {"generator.model": "org/two"})
+    assert 'generator.model: "org/one" has changed' in refusal(folder, other, {"generator.model": "org/one"})
+    changes = {
+        "gave 3 rows, gives 4 now": [{**file, "rows": 4}],
+        "had 90 bytes, has 91 now": [{**file, "bytes": 91}],
+        "has other content of the same size": [{**file, "blake2b": "bb"}],
+        'file "q" is new': [file, {**file, "file": "q"}],
+        'file "p" is missing': [{**file, "file": "q"}],
+    }
+    for said, files in changes.items():
+        assert f"data.input: file {'' if said.startswith('file') else chr(34) + 'p' + chr(34) + ' '}" in refusal(
+            folder, {**values, "data.input": files}, {}
+        )
+        assert said in refusal(folder, {**values, "data.input": files}, {})
+
+
+def test_a_run_that_has_drawn_nothing_gives_way(tmp_path: Path) -> None:
+    """Else who mends a wrong input would have to find another directory."""
+    folder = Folder(str(tmp_path))
+    plan = adopt_plan(folder, VALUES, ())
+    commit_node(folder, plan, NodeRecord("ingest-00000", Ingested((3,)), (), {}))
+    folder.write("_shards/shard-00000.parquet", b"old")
+    other = adopt_plan(folder, {**VALUES, "seed": 1}, ())
+    assert other.values["seed"] == 1
+    assert not folder.exists("_shards/shard-00000.parquet")
+    folder.write("candidates/_open/part/000000.parquet", b"a draw")
+    assert "seed: 1 there, 2 now" in refusal(folder, {**VALUES, "seed": 2}, {})
+
+
+def test_results_without_a_plan_are_not_overwritten(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    folder.write("results/part-00000.parquet", b"someone's")
+    assert "no plan" in refusal(folder, VALUES, {})
 
 
 def test_a_longer_horizon_or_other_shards_keep_the_run_and_its_journal_but_no_node(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import RunDirectoryError, StorageError
 from pipeline.sections import DataConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal, JournalWriter
+from pipeline.storage.lease import take
 from pipeline.storage.shards import write_shards
 from pipeline.storage.source import inspect
 from tests.storage.test_journal import row
@@ -61,3 +63,26 @@ def test_the_journal_on_s3_recovers_what_a_killed_node_left(bucket: str) -> None
     assert [p.rows for p in again.parts()] == [2]
     assert again.folder.folders("_open") == []
     assert len(again.read(again.parts(), ["a"])) == 2
+
+
+def test_a_file_is_created_once_on_s3(bucket: str) -> None:
+    folder = Folder(f"{bucket}/once")
+    assert [folder.create("a", b"1"), folder.create("a", b"2")] == [True, False]
+    assert folder.read("a") == b"1"
+
+
+def test_a_lease_on_s3_holds_until_its_release(bucket: str) -> None:
+    folder = Folder(f"{bucket}/leased")
+    lease = take(folder)
+    lease._beat()
+    lease.check()
+    with pytest.raises(RunDirectoryError, match="in use by another run: process"):
+        take(Folder(f"{bucket}/leased"))
+    lease.release()
+    take(folder).release()
+    assert folder.names("_lease") == []
+
+
+def test_a_bucket_that_is_not_there_is_said(bucket: str) -> None:
+    with pytest.raises(StorageError, match=r"nobucket/run/_lease.*a bucket must be there already"):
+        take(Folder("s3://nobucket/run"))

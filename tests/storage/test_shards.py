@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from pipeline.sections import DataConfig
 from pipeline.storage.folder import Folder
-from pipeline.storage.schema import ID, OUTCOMES, ROW
+from pipeline.storage.schema import ID, OUTCOMES, ROW, WRONG
 from pipeline.storage.shards import check_unique, collect, prompts, shard_name, write_shards
 from pipeline.storage.source import Source, inspect
 from pipeline.types import Message, RowError
@@ -52,16 +52,16 @@ def test_ids_of_the_input_are_taken(tmp_path: Path) -> None:
 
 
 def test_a_null_id_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"f0\.jsonl: row 1 .* has no id in column 'name'"):
+    with pytest.raises(InputError, match=r"row 1 of .*f0\.jsonl .* has no id in column 'name'"):
         shards(tmp_path, [[{"name": "a", "prompt": "x"}, {"name": None, "prompt": "y"}]], id="name")
 
 
 def test_an_id_that_stands_twice_is_an_error_across_shards_and_files(tmp_path: Path) -> None:
     rows = [{"id": str(i), "prompt": "x"} for i in range(5)]
-    folder, _, tables = shards(tmp_path, [rows, [{"id": "3", "prompt": "again"}]], rows=2)
-    with pytest.raises(InputError, match="the id '3' stands twice, in rows 3 and 5"):
-        check_unique(folder, len(tables))
-    check_unique(folder, len(tables) - 1)
+    folder, source, tables = shards(tmp_path, [rows, [{"id": "3", "prompt": "again"}]], rows=2)
+    with pytest.raises(InputError, match=r"'3' stands twice.*row 3 of .*f0\.jsonl and row 0 of .*f1\.jsonl"):
+        check_unique(folder, source, len(tables))
+    check_unique(folder, source, len(tables) - 1)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_prompts_are_read_or_named(value: Any, expected: Any) -> None:
         if value is None or isinstance(value, str)
         else pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     )
-    table = pa.table({ID: ["r"], "prompt": pa.array([value], kind)})
+    table = pa.table({ID: ["r"], WRONG: pa.nulls(1, pa.string()), "prompt": pa.array([value], kind)})
     ((name, content),) = prompts(table, "prompt")
     assert name == "r"
     assert (content.error_type if isinstance(content, RowError) else content) == expected

@@ -11,9 +11,13 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.sections import DataConfig
+from pipeline.storage import sampled_digest
+from pipeline.storage.schema import WRONG
 from pipeline.storage.source import Source, inspect, read
 
 ROWS = [{"prompt": f"question {i}", "level": i} for i in range(10)]
@@ -48,8 +52,8 @@ def test_formats_agree(tmp_path: Path) -> None:
 
 def test_globs_lists_and_directories(tmp_path: Path) -> None:
     a, b = write_jsonl(tmp_path / "a.jsonl", ROWS[:4]), write_parquet(tmp_path / "b.parquet", ROWS[4:])
-    for given in ([a, b], str(tmp_path / "*"), str(tmp_path)):
-        source = look(given)
+    for data in ([a, b], str(tmp_path / "*"), str(tmp_path)):
+        source = look(data)
         assert all_rows(source) == ROWS
         assert [(f.label, f.first, f.rows) for f in source.files] == [("a", 0, 4), ("b", 4, 6)]
 
@@ -115,8 +119,8 @@ def test_files_that_disagree_are_both_named(tmp_path: Path) -> None:
     [
         ("", "no rows"),
         ("\n\n", "no rows"),
-        ("[1]\n", "line 1 holds a list"),
-        ('{"question": "x"}\n', "no column 'prompt'.*its columns are: question"),
+        ("[1]\n", r"line 1 holds \[1\], not an object"),
+        ('{"question": "x"}\n', "no column 'prompt'.*one of its columns: question"),
         ('{"prompts": "x"}\n', "did you mean 'prompts'"),
         ('{"prompt": 3}\n', "column 'prompt'.*is int64"),
         ('{"prompt": [1, 2]}\n', "lists of {role, content}"),
@@ -137,9 +141,83 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"not parquet at all")
     with pytest.raises(InputError, match="not a readable Parquet file"):
         look(str(tmp_path / "a.parquet"))
+    write_parquet(tmp_path / "a.parquet", [{"prompt": "x" * 1000}] * 1000)
+    whole = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="not a readable Parquet file"):
+        look(str(tmp_path / "a.parquet"))
+    packed = gzip.compress(b'{"prompt": "x"}\n' * 10_000)
+    (tmp_path / "a.jsonl.gz").write_bytes(packed[:-20])
+    with pytest.raises(InputError, match=r"a\.jsonl\.gz: can't be read after line \d+"):
+        look(str(tmp_path / "a.jsonl.gz"))
     (tmp_path / "a.jsonl").write_bytes(b'{"prompt": "x"}\n{"prompt": "\xff"}\n')
     with pytest.raises(InputError, match="not UTF-8"):
         look(str(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize("far", [1, 5000])
+def test_a_prompt_of_the_wrong_type_costs_its_row_only(tmp_path: Path, far: int) -> None:
+    """Also where they come first, or fill whole slices. The first prompt that is one says what the rest are."""
+    for good, odd in (("p", [42, {"a": 1}, [1], 0]), ([{"role": "user", "content": "p"}], [[None], 1.5, [1]])):
+        other = ["p"] if isinstance(good, list) else [[{"role": "user", "content": "p"}]]
+        for rows in ([good] * far + odd + other + [good], odd * far + [good] + other):
+            source = look(write_jsonl(tmp_path / "a.jsonl", [{"prompt": p} for p in rows]))
+            read_back = all_rows(source, 1000)
+            assert [r["prompt"] for r in read_back] == [p if p == good else None for p in rows]
+            wrong = [r.get(WRONG) for r in read_back]
+            assert [w is not None for w in wrong] == [p != good for p in rows]
+            assert all(json.dumps(p) in w for p, w in zip(rows, wrong, strict=True) if w is not None)
+
+
+def test_a_file_without_the_prompt_column_is_named_though_others_have_it(tmp_path: Path) -> None:
+    a, b = write_jsonl(tmp_path / "a.jsonl", ROWS), write_jsonl(tmp_path / "b.jsonl", [{"question": "x"}])
+    with pytest.raises(InputError, match=r"b\.jsonl has no column 'prompt'.*columns: question"):
+        look([a, b])
+
+
+def digests(*files: str) -> list[str]:
+    return [f["blake2b"] for f in look(list(files)).describe()]
+
+
+def test_content_of_the_same_size_is_told_apart_and_place_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    for write, name in ((write_jsonl, "a.jsonl"), (write_parquet, "a.parquet")):
+        changed = [{**row, "prompt": "question X"} if row["level"] == 5 else row for row in ROWS]
+        first, other = write(tmp_path / name, ROWS), write(tmp_path / f"b{name[1:]}", changed)
+        copy = write(tmp_path / "x" / name, ROWS)
+        assert Path(first).stat().st_size == Path(other).stat().st_size
+        a, b, c = digests(first, other, copy)
+        assert a == c != b
+
+
+@given(st.integers(0, 2**20 - 1))
+def test_a_large_file_is_sampled_from_end_to_end(place: int) -> None:
+    """Every byte counts in the chunks and in the footer; the size counts everywhere."""
+    fs, data = fsspec.filesystem("memory"), bytearray(2**20)
+    data[-8:-4] = (1000).to_bytes(4, "little")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampled_digest, "FULL_BYTES", 0)
+        patch.setattr(sampled_digest, "CHUNK", 512)
+        fs.pipe_file("/large", bytes(data))
+        before = sampled_digest.sampled_digest(fs, "/large", 2**20)
+        data[place] ^= 1
+        fs.pipe_file("/large", bytes(data))
+        starts = [(2**20 - 512) * i // 31 for i in range(32)]
+        heard = place >= 2**20 - 1008 or any(s <= place < s + 512 for s in starts)
+        assert (sampled_digest.sampled_digest(fs, "/large", 2**20) != before) == heard
+        fs.pipe_file("/large", bytes(data) + b"x")
+        assert sampled_digest.sampled_digest(fs, "/large", 2**20 + 1) != before
+
+
+def test_a_page_that_is_damaged_is_found_when_it_is_read(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i * 7919 % 10007}" * 50} for i in range(2000)]
+    url = write_parquet(tmp_path / "a.parquet", rows, row_group_size=500, use_dictionary=False, compression="zstd")
+    data = bytearray(Path(url).read_bytes())
+    for i in range(len(data) // 2, len(data) // 2 + 200):
+        data[i] ^= 0xFF
+    Path(url).write_bytes(bytes(data))
+    with pytest.raises(InputError, match=r"a\.parquet: damaged after row \d+"):
+        all_rows(look(url), 100)
 
 
 def test_message_lists_are_prompts(tmp_path: Path) -> None:

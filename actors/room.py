@@ -1,0 +1,101 @@
+"""Whether replicas fit a cluster, node by node and GPU by GPU: Ray itself would let what doesn't fit wait for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+NEGLIGIBLE = 1e-6
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one replica takes, all of it on one node. ``gpus``: whole ones, or a share of one. ``memory``: bytes."""
+
+    kind: str
+    cpus: float
+    gpus: float = 0.0
+    memory: float = 0.0
+
+
+@dataclass(slots=True)
+class Room:
+    """What a node has left. ``gpus``: the free share of each, in [0, 1]. ``memory``: bytes."""
+
+    cpus: float
+    gpus: list[float] = field(default_factory=list)
+    memory: float = float("inf")
+
+
+def place(rooms: Sequence[Room], needs: Sequence[Need]) -> Need | None:
+    """Takes room for every need, the largest first, where it leaves the least over; None, or the one that won't fit.
+
+    As Ray packs them: another order might fit a little more, but Ray wouldn't find it either.
+    """
+    for need in sorted(needs, key=lambda n: (n.gpus, n.cpus, n.memory), reverse=True):
+        fitting = [room for room in rooms if _fits(room, need)]
+        if not fitting:
+            return need
+        best = min(fitting, key=lambda room: (_waste(room, need), room.cpus))
+        for i in _gpus(best, need) or []:
+            best.gpus[i] -= min(need.gpus, 1.0)
+        best.cpus -= need.cpus
+        best.memory -= need.memory
+    return None
+
+
+def runners(rooms: Sequence[Room], cpus: float) -> int:
+    """How many tasks of so many CPUs the rooms still hold at once."""
+    if cpus <= 0:
+        return 10**9
+    return sum(int((room.cpus + NEGLIGIBLE) / cpus) for room in rooms)
+
+
+def shortage(rooms: Sequence[Room], needs: Sequence[Need], lacking: Need) -> str:
+    """Says which resource is short, in all or on any one node, and which keys to turn. ``rooms``: empty ones."""
+    counts = {kind: sum(n.kind == kind for n in needs) for kind in ("generator", "reward")}
+    who = f"{counts['generator']} generator and {counts['reward']} reward replicas and a runner"
+    for name, key, need, have in (
+        ("GPUs", "gpus", sum(n.gpus for n in needs), sum(len(r.gpus) for r in rooms)),
+        ("CPUs", "cpus", sum(n.cpus for n in needs), sum(r.cpus for r in rooms)),
+    ):
+        if need > have + NEGLIGIBLE:
+            return (
+                f"too few {name}: {who} need {need:g}, the cluster has {have:g}; lower generator.replicas or "
+                f"reward.replicas, or what each takes (generator.{key}, reward.{key}), or add nodes"
+            )
+    need, have = sum(n.memory for n in needs), sum(r.memory for r in rooms)
+    if need > have or lacking.memory > max(r.memory for r in rooms):
+        return (
+            f"too little memory: {who} need at least {need / GIB:.1f} GiB for weights and KV caches, the cluster has "
+            f"{have / GIB:.1f} GiB; lower the replicas or kv_cache_gib, take a smaller model, or set dtype=bfloat16"
+        )
+    nodes = "; ".join(f"{r.cpus:g} CPUs, {len(r.gpus)} GPUs, {r.memory / GIB:.1f} GiB" for r in rooms[:4])
+    keys = "cluster.runner_cpus" if lacking.kind == "runner" else f"{lacking.kind}.gpus, {lacking.kind}.cpus"
+    return (
+        f"too little room on any one node: a {lacking.kind} takes {lacking.gpus:g} GPUs, {lacking.cpus:g} CPUs and at "
+        f"least {lacking.memory / GIB:.1f} GiB on one node, and beside the others none has that left (nodes: "
+        f"{nodes}{' ...' if len(rooms) > 4 else ''}); lower generator.replicas, reward.replicas or {keys}, or add nodes"
+    )
+
+
+def _fits(room: Room, need: Need) -> bool:
+    enough = need.cpus <= room.cpus + NEGLIGIBLE and need.memory <= room.memory + NEGLIGIBLE
+    return enough and _gpus(room, need) is not None
+
+
+def _gpus(room: Room, need: Need) -> list[int] | None:
+    """Which GPUs it would take; None if there are not enough."""
+    if need.gpus <= 0:
+        return []
+    share = min(need.gpus, 1.0)
+    able = sorted((free, i) for i, free in enumerate(room.gpus) if free >= share - NEGLIGIBLE)
+    count = max(1, round(need.gpus))
+    return [i for _, i in able[:count]] if len(able) >= count else None
+
+
+def _waste(room: Room, need: Need) -> float:
+    """What would be left of the GPUs that it takes; a node whose GPUs it doesn't need is best kept for others."""
+    chosen = _gpus(room, need) or []
+    return sum(room.gpus[i] - min(need.gpus, 1.0) for i in chosen) if chosen else sum(room.gpus)
