@@ -138,7 +138,7 @@ BAD_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "a wrong type": (["method.n=three"], ["method.n = 'three': expected a whole number"]),
     "a value out of range": (["generator.top_p=2"], ["generator.top_p = 2", "must lie in (0, 1]"]),
     "no value": (["out=''"], ["out: name the run's directory", "out=runs/first"]),
-    "no key": (["out"], ["no configuration file 'out'", "gallery: best_of_n, demo, toy"]),
+    "no key": (["out"], ["no configuration file 'out'", "gallery: ", "best_of_n, demo"]),
     "no such configuration file": (["conf/job/toi.yaml"], ["'conf/job/toi.yaml'", "did you mean 'toy'?"]),
     "an unset model": (["generator=transformers"], ["generator.model is not set", "give a model directory"]),
     "no such model": (
@@ -252,7 +252,7 @@ def test_a_language_model_as_a_reward_model(place: Path, refused: Callable[..., 
 
 COMMANDS = {
     "no command": ([], ["usage: raylign COMMAND", "align", "runs a method over a data set"]),
-    "an unknown command": (["algin"], ["no command is called 'algin'", "did you mean 'align'?", "align, demo"]),
+    "an unknown command": (["algin"], ["no command is called 'algin'", "did you mean 'align'?", "there are: align, "]),
 }
 
 
