@@ -16,6 +16,7 @@ import ray
 from actors import foresight
 from actors.cluster import Cluster
 from actors.nodes import Scoreboard, run_advance, run_collect, run_ingest
+from actors.reporting import Reporter
 from actors.session import Progress, Session, summarize, totals
 from actors.spec import RunSpec, make_spec
 from pipeline.config import to_yaml
@@ -43,7 +44,8 @@ class Executor:
     def __init__(self, config: RunConfig, cluster: Cluster, show: Callable[[Progress], None]) -> None:
         self.folder = Folder(config.out)
         self._config = _absolute(config)
-        self._cluster, self._show = cluster, show
+        self._cluster = cluster
+        self._reporter = Reporter(self.folder, show)
         self._session = Session()
         self._running: dict[Any, Node] = {}
         self._tries: Counter[str] = Counter()
@@ -84,6 +86,12 @@ class Executor:
         """Executes what is left and returns the summary, which also stands in ``summary.json``."""
         try:
             return self._run()
+        except KeyboardInterrupt:
+            self._reporter.end("interrupted")
+            raise
+        except Exception as error:
+            self._reporter.end("failed", str(error))
+            raise
         finally:
             self._lease.release()
 
@@ -92,6 +100,7 @@ class Executor:
         if self._graph.finished and self.folder.exists("manifest.json"):
             summary: dict[str, Any] = self.folder.read_json("summary.json")
             return summary
+        self._report()
         if not self._graph.finished:
             self._cluster.connect()
             room = self._cluster.check_room(self._config.generator, self._config.reward)
@@ -104,7 +113,8 @@ class Executor:
             finally:
                 self._cancel()
         summary = self._finish()
-        self._show(self._progress(finished=True))
+        self._report(finished=True)
+        self._reporter.end("finished")
         return summary
 
     @property
@@ -150,7 +160,7 @@ class Executor:
             logs = f"{self.folder.local_path or _on_each_node(spec)}/logs"
             generators, a = self._cluster.replicas("generator", self._config.generator, logs)
             rewards, b = self._cluster.replicas("reward", self._config.reward, logs)
-            self._session.logs = [*a, *b]
+            self._session.logs = self._reporter.logs = [*a, *b]
             task = run_advance.options(num_cpus=cpus, max_retries=0)
             ref = task.remote(spec, node, self._parts_for(node.shard), generators, rewards, self._scoreboard)
         else:
@@ -203,15 +213,16 @@ class Executor:
                 board: dict[str, dict[str, float]] = ray.get(ref)
                 running = {node.name for node in self._running.values()}
                 self._live = {name: counts for name, counts in board.items() if name in running}
-        self._show(self._progress())
+        self._report()
 
-    def _progress(self, finished: bool = False) -> Progress:
+    def _report(self, finished: bool = False) -> None:
         counts = totals(self._done.values())
         for live in self._live.values():
             for name, value in live.items():
                 counts[name] += value
         seconds = time.monotonic() - self._session.started
-        return Progress(int(counts["ended"]), self._source.rows, counts, seconds, finished)
+        progress = Progress(int(counts["ended"]), self._source.rows, counts, seconds, finished)
+        self._reporter.show(progress, {node.name: self._live.get(node.name, {}) for node in self._running.values()})
 
     def _cancel(self) -> None:
         """Ends what is still running and lets it write what it has; after a clean run there is nothing."""

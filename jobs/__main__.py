@@ -10,6 +10,7 @@ from pipeline.plugin import nearest
 COMMANDS = {
     "align": "runs a method over a data set",
     "bench": "measures throughput against the engine-only bound",
+    "status": "says where a run stands, while it runs or after",
     "demo": "compares the first draw, best-of-N and a vote on the embedded demo models",
 }
 

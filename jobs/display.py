@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from actors.reporting import Pace
 from actors.session import Progress
 
 LINE_EVERY_S = 10.0
@@ -25,7 +26,7 @@ class Display:
         self._console = console or Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._last = -LINE_EVERY_S
-        self._seen: list[tuple[float, float, float, float]] = []
+        self._pace = Pace(WINDOW_S)
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:
@@ -48,27 +49,25 @@ class Display:
     def _line(self, progress: Progress) -> str:
         draws = progress.counts.get("draws", 0.0)
         tokens = progress.counts.get("generated_tokens", 0.0)
-        now = (progress.seconds, float(progress.rows), draws, tokens)
-        self._seen = [s for s in self._seen if now[0] - s[0] <= WINDOW_S] + [now]
-        span = now[0] - self._seen[0][0]
-        rates = [(b - a) / span if span else 0.0 for a, b in zip(self._seen[0], now, strict=True)]
+        rates = self._pace.rates(progress)
         recalled = progress.counts.get("recalled", 0.0)
         parts = [
             f"{self._title}: {progress.rows:,}/{progress.total:,} rows",
             f"{draws:,.0f} draws" + (f" (+ {recalled:,.0f} from the journal)" if recalled else ""),
-            f"{rates[3]:,.0f} tokens/s",
+            f"{rates.get('generated_tokens', 0.0):,.0f} tokens/s",
         ]
         if not (draws or recalled or progress.finished):
-            return f"{parts[0]} · loading models ({_duration(progress.seconds)})"
+            return f"{parts[0]} · loading models ({duration(progress.seconds)})"
         if progress.finished:
             parts[2] = f"{tokens:,.0f} tokens"
-            parts.append(f"done in {_duration(progress.seconds)}")
-        elif rates[1] > 0:
-            parts.append(f"{_duration((progress.total - progress.rows) / rates[1])} left")
+            parts.append(f"done in {duration(progress.seconds)}")
+        elif rates["rows"] > 0:
+            parts.append(f"{duration((progress.total - progress.rows) / rates['rows'])} left")
         return " · ".join(parts)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -86,7 +85,7 @@ def closing_table(summary: Mapping[str, Any], out: str) -> Table:
     table.add_row("draws", f"{counts.get('draws', 0):,} made, {counts.get('recalled', 0):,} from the journal")
     table.add_row("tokens", f"{counts.get('generated_tokens', 0):,} generated")
     table.add_row("rewards", f"{counts.get('rewards', 0):,} scored")
-    table.add_row("wall time", _duration(summary["session"]["wall_s"]))
+    table.add_row("wall time", duration(summary["session"]["wall_s"]))
     for kind, replicas in summary["engines"].items():
         busy = ", ".join(f"{r['utilisation']:.0%}" for r in replicas)
         table.add_row(f"{kind} busy", busy)

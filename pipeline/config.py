@@ -60,6 +60,12 @@ def to_yaml(run: RunConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(to_dict(run)))
 
 
+def from_yaml(text: str) -> RunConfig:
+    """The run that ``to_yaml`` wrote down."""
+    plain = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
+    return build({str(k): v for k, v in cast(dict[Any, Any], plain).items()})
+
+
 def to_dict(run: RunConfig) -> dict[str, Any]:
     """The whole configuration as nested dicts of plain values."""
     return dataclasses.asdict(run)

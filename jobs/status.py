@@ -1,0 +1,182 @@
+"""``raylign status``: where a run stands, from its directory alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from actors.session import totals
+from jobs.command import guarded
+from jobs.display import duration
+from pipeline.config import from_yaml
+from pipeline.errors import ConfigError, RunDirectoryError
+from pipeline.graph import Ingested
+from pipeline.sections import RunConfig
+from pipeline.storage.folder import Folder
+from pipeline.storage.journal import Journal
+from pipeline.storage.lease import alive, current
+from pipeline.storage.manifest import NodeRecord, Plan, read_nodes
+from pipeline.storage.status import Status, read_status
+
+USAGE = """
+usage: raylign status RUN [--json]
+
+Says where the run in directory RUN (any fsspec URL) stands, while it runs or after it, from the directory alone: it
+needs neither Ray nor the machine that the run is on.
+
+  raylign status runs/first
+  watch raylign status runs/first
+"""
+NODES_SHOWN = 8
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return guarded("status", USAGE, sys.argv[1:] if arguments is None else arguments, _work)
+
+
+def _work(arguments: list[str]) -> int:
+    places = [a for a in arguments if a != "--json"]
+    if len(places) != 1:
+        raise ConfigError(f"name one run's directory, not {len(places)}: raylign status runs/first")
+    found = standing(Folder(places[0]))
+    if "--json" in arguments:
+        print(json.dumps(found, indent=2))
+    else:
+        Console(highlight=False).print(table(found))
+    return 0
+
+
+def standing(folder: Folder) -> dict[str, Any]:
+    """Everything that the directory says of the run. Raises ``RunDirectoryError`` if no run lies there."""
+    try:
+        value = folder.read_json("_plan.json")
+    except FileNotFoundError:
+        raise RunDirectoryError(
+            f"no run lies in {folder.url}: give the directory that was named as out= (it holds config.yaml)"
+        ) from None
+    plan, status = Plan(value["run"], value["values"]), read_status(folder)
+    nodes = read_nodes(folder, plan)
+    finished = folder.exists("manifest.json")
+    state, note = _state(folder, status, finished)
+    counts = dict(status.counts) if status and state == "running" else totals(nodes.values())
+    live = status if status is not None and state == "running" else None
+    done = totals(nodes.values())
+    return {
+        "run": folder.url,
+        "state": state,
+        "note": note,
+        "what": _what(folder),
+        "rows": live.rows if live else int(done["ended"]),
+        "total": status.total if status else 0,
+        "results": int(done["rows"]),
+        "rejects": _rejects(folder),
+        "nodes": _nodes(nodes),
+        "at_work": {name: dict(c) for name, c in live.nodes.items()} if live else {},
+        "counts": {name: int(value) for name, value in counts.items()},
+        "rates": dict(live.rates) if live else {},
+        "seconds": status.seconds if status else 0.0,
+        "journal": _journal(folder, plan),
+        "logs": list(status.logs) if status else [],
+    }
+
+
+def _state(folder: Folder, status: Status | None, finished: bool) -> tuple[str, str]:
+    """What the run does, and a sentence on it. A run that was killed can't say so: its lease does."""
+    _, holder = current(folder)
+    held = holder is not None and alive(folder, holder)
+    if held and holder is not None:
+        return "running", holder.describe()
+    if finished:
+        return "finished", ""
+    again = "the same command goes on where it stopped"
+    if status is None:
+        return "not started", f"it drew nothing yet; {again}"
+    ago = duration(max(0.0, time.time() - status.at))
+    match status.state:
+        case "failed":
+            return "failed", f"{ago} ago: {status.message}"
+        case "interrupted":
+            return "interrupted", f"{ago} ago; {again}"
+        case _:
+            return "killed", f"it ended without a word, last heard of {ago} ago; {again}"
+
+
+def _what(folder: Folder) -> str:
+    config = _config(folder)
+    generator, reward = config.generator, config.reward
+    return (
+        f"{config.method.name} ({config.method.select}), generator {generator.model} on {generator.engine}, "
+        f"reward {reward.model} on {reward.engine}"
+    )
+
+
+def _nodes(nodes: dict[str, NodeRecord]) -> dict[str, int]:
+    """How many nodes of each kind are done, and how many shards there are."""
+    kinds = Counter(name.split("-")[0] for name in nodes)
+    shards = sum(len(r.outcome.rows) for r in nodes.values() if isinstance(r.outcome, Ingested))
+    return {"shards": shards, **{f"{kind}_done": n for kind, n in sorted(kinds.items())}}
+
+
+def _rejects(folder: Folder) -> dict[str, int]:
+    """Rejected rows so far, by stage and kind of error."""
+    found: Counter[str] = Counter()
+    for name in folder.names("rejects", ".parquet"):
+        part = folder.read_table(f"rejects/{name}", ["stage", "error_type"])
+        found.update(f"{r['stage']}: {r['error_type']}" for r in part.to_pylist())
+    return dict(found)
+
+
+def _journal(folder: Folder, plan: Plan) -> dict[str, Any]:
+    place = _config(folder).journal or f"{folder.url}/candidates"
+    journal = Journal(Folder(place, "journal"), plan.run)
+    own = [part for part in journal.parts() if part.name.startswith(f"{plan.run}-")]
+    open_files = sum(len(journal.folder.names(f"_open/{n}", ".parquet")) for n in journal.folder.folders("_open"))
+    return {"url": place, "replies": sum(part.rows for part in own), "parts": len(own), "open_files": open_files}
+
+
+def _config(folder: Folder) -> RunConfig:
+    return from_yaml(folder.read("config.yaml").decode())
+
+
+def table(found: dict[str, Any]) -> Table:
+    """For people: one line a subject, and only the subjects that there is something to say of."""
+    shown = Table(show_header=False, title=found["run"], title_justify="left")
+    shown.add_row("state", found["state"] + (f": {found['note']}" if found["note"] else ""))
+    shown.add_row("what", found["what"])
+    shown.add_row("rows", _rows(found))
+    counts, rates = found["counts"], found["rates"]
+    for label, key in (("draws", "draws"), ("tokens", "generated_tokens"), ("rewards", "rewards")):
+        rate = f", {rates[key]:,.0f} a second" if rates.get(key) else ""
+        more = f", and {counts['recalled']:,} from the journal" if key == "draws" and counts.get("recalled") else ""
+        shown.add_row(label, f"{counts.get(key, 0):,}{rate}{more}")
+    for reason, rows in found["rejects"].items():
+        shown.add_row("rejected", f"{rows:,} rows, {reason} (why: {found['run']}/rejects)")
+    nodes = found["nodes"]
+    shown.add_row("shards", f"{nodes.get('collect_done', 0)} of {nodes['shards']} collected")
+    for name, live in list(found["at_work"].items())[:NODES_SHOWN]:
+        shown.add_row("at work", f"{name}: {live.get('ended', 0):,.0f} rows, {live.get('draws', 0):,.0f} draws")
+    if counts.get("deaths"):
+        shown.add_row("replicas", f"{counts['deaths']:,} died; {counts.get('resent', 0):,} requests were sent again")
+    journal = found["journal"]
+    flushed = f", and {journal['open_files']:,} flushes of nodes at work" if journal["open_files"] else ""
+    shown.add_row("journal", f"{journal['replies']:,} replies in {journal['parts']} parts{flushed} ({journal['url']})")
+    if found["logs"]:
+        shown.add_row("engine logs", ", ".join(found["logs"]))
+    return shown
+
+
+def _rows(found: dict[str, Any]) -> str:
+    done, total, rate = found["rows"], found["total"], found["rates"].get("rows", 0.0)
+    left = f", {duration((total - done) / rate)} left" if rate > 0 and found["state"] == "running" else ""
+    return f"{done:,} of {total:,}{left} ({duration(found['seconds'])} in this session)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
