@@ -267,7 +267,8 @@ echo "torn: $(ls -R "$1/out" | grep -c '[.]tmp$')"
 "$2" -c '
 import pathlib, sys
 import pyarrow.parquet as pq
-print("readable:", sum(pq.read_table(p).num_rows for p in pathlib.Path(sys.argv[1]).rglob("candidates/**/*.parquet")))
+parts = pathlib.Path(sys.argv[1]).rglob("candidates/**/*.parquet")
+print("readable:", len({key for p in parts for key in pq.read_table(p).column("key").to_pylist()}))
 ' "$1"
 rm "$1/ballast"
 status=0; "$2" -m jobs.align "out=$1/out" "${@:3}" || status=$?
