@@ -132,3 +132,25 @@ def test_a_model_that_no_gpu_holds_is_refused(tmp_path: Path, monkeypatch: pytes
             check("reward", Vllm(model="m", gpu_memory_utilization=utilization, **too_large))
     monkeypatch.setenv("PATH", "")
     check("generator", Vllm(model="m", gpus=1, kv_cache_gib=1e6))
+
+
+def test_what_others_hold_is_waited_for_a_moment_then_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from actors import cluster
+    from pipeline.errors import RunFailed
+
+    free = {"CPU": 4.0, "GPU": 1.0}
+    looks = []
+
+    def available() -> dict[str, float]:
+        looks.append(1)
+        return free | ({"GPU": 2.0} if len(looks) > 2 else {})
+
+    monkeypatch.setattr(ray, "available_resources", available)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 4.0})
+    cluster._await_free([gpu("generator", 2)])
+    assert len(looks) == 3
+    monkeypatch.setattr(cluster, "FREE_S", -1.0)
+    with pytest.raises(RunFailed, match=r"GPUs are in use: this run needs 3 more, 2 of 4 are free; wait for the other"):
+        cluster._await_free([gpu("generator", 3)])

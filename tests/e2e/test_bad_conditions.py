@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
+from actors.executor import Executor
 from jobs.__main__ import main
+from pipeline.graph import Node
 from tests.actors import tiny_models as tiny
 from tests.conftest import ROOT
 from tests.e2e.commands import Command, lines, wait_for
@@ -221,11 +223,19 @@ def test_a_model_that_no_node_has_memory_for(run: Run, tmp_path: Path) -> None:
     assert "lower the replicas or kv_cache_gib" in said
 
 
-def test_runners_never_keep_a_replica_out(run: Run, tmp_path: Path) -> None:
-    """Seven CPUs of eight are for replicas; of fifty shards that want a quarter each, four run at once."""
+def test_runners_never_keep_a_replica_out(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven CPUs of eight are for replicas; of twenty shards that want a quarter each, four run at once."""
+    submit, running = Executor._submit, []
+
+    def counted(self: Executor, node: Node) -> None:
+        submit(self, node)
+        running.append(len(self._running))
+
+    monkeypatch.setattr(Executor, "_submit", counted)
     replicas = ["generator.cpus=3.5", "reward.cpus=3.5", "cluster.shards_in_flight=50", "data.shard_rows=1"]
     data = write(tmp_path / "p.jsonl", [f"prompt {i}" for i in range(20)])
     assert run(*settings(tmp_path / "out", data, *replicas))[0] == 0
+    assert max(running) == 4
 
 
 SLOW = ["generator.latency_s=0.3", "generator.max_in_flight=2", "cluster.flush_s=0.05"]
@@ -267,7 +277,8 @@ echo "torn: $(ls -R "$1/out" | grep -c '[.]tmp$')"
 "$2" -c '
 import pathlib, sys
 import pyarrow.parquet as pq
-print("readable:", sum(pq.read_table(p).num_rows for p in pathlib.Path(sys.argv[1]).rglob("candidates/**/*.parquet")))
+parts = pathlib.Path(sys.argv[1]).rglob("candidates/**/*.parquet")
+print("readable:", len({key for p in parts for key in pq.read_table(p).column("key").to_pylist()}))
 ' "$1"
 rm "$1/ballast"
 status=0; "$2" -m jobs.align "out=$1/out" "${@:3}" || status=$?
