@@ -72,12 +72,17 @@ class GeneratorConfig:
 
 @dataclass
 class RewardConfig:
-    """Base of every reward's own ``Config``. ``column``: which logit is the reward, for heads with several."""
+    """Base of every reward's own ``Config``. ``column``: which logit is the reward, for heads with several.
+
+    ``think``: ``strip`` scores responses without their ``<think>`` blocks, ``keep`` scores them whole. The tables
+    hold whole responses in both.
+    """
 
     engine: str = "auto"
     model: str = ""
     replicas: int = 1
     column: int | None = None
+    think: str = "strip"
     gpus: float | None = None
     cpus: float = 0.5
     threads: int | None = None
