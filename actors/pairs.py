@@ -40,7 +40,7 @@ class PairRenderer:
         self._tokenizer = text.load_tokenizer()
         self.context = text.context(config, self._tokenizer)
         """The most tokens of a pair."""
-        self.template = _resolve(template, text, bool(self._tokenizer.chat_template))
+        self.template = _resolve(template, text, has_template=bool(self._tokenizer.chat_template))
         """``chat`` or ``pair``."""
         self.has_types = self.template == "pair" and _has_types(config, self._tokenizer)
         """Whether the model needs ``Rendered.types``."""
@@ -78,13 +78,15 @@ class PairRenderer:
                 f"reward.template=pair takes a prompt of one user turn, this one has ({roles}); give "
                 "reward.chat_template, a jinja file that renders conversations as the model was trained on them"
             )
-        encoded = self._tokenizer(messages[0].content, response, return_token_type_ids=self.has_types, verbose=False)
-        ids = one_bos(list(encoded["input_ids"]), self._tokenizer.bos_token_id)
+        # in lists, since an empty response alone would be taken for none, without its separator
+        texts = [messages[0].content], [response]
+        encoded = self._tokenizer(*texts, return_token_type_ids=self.has_types, verbose=False)
+        ids = one_bos(list(encoded["input_ids"][0]), self._tokenizer.bos_token_id)
         if not self.has_types:
             while len(ids) > 1 and ids[-1] == self._ignored_end:
                 ids.pop()
             return Rendered(ids)
-        return Rendered(ids, list(encoded["token_type_ids"])[-len(ids) :])
+        return Rendered(ids, list(encoded["token_type_ids"][0])[-len(ids) :])
 
     def _check_pair(self, model: str) -> None:
         bos = self._tokenizer.bos_token_id
@@ -102,7 +104,7 @@ def is_encoder(config: Any) -> bool:
     return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
-def _resolve(template: str, text: ModelText, has_template: bool) -> str:
+def _resolve(template: str, text: ModelText, *, has_template: bool) -> str:
     if template not in TEMPLATES:
         raise ConfigError(f"reward.template={template!r}; use one of {', '.join(TEMPLATES)}")
     if template == "pair" and text.chat_template is not None:

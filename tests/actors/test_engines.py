@@ -72,12 +72,13 @@ def plugins(name: str) -> tuple[Any, Any]:
     return importlib.import_module(f"actors.engines.{name}"), importlib.import_module(f"actors.rewards.{name}")
 
 
-def started(name: str, models: tuple[Path, Path]) -> Iterator[Pair]:
+def started(name: str, models: tuple[Path, Path], **options: Any) -> Iterator[Pair]:
+    """Both engines of a kind. ``options``: of the reward section."""
     engines, rewards = plugins(name)
     small = {"kv_cache_gib": 0.25} if name == "vllm" else {}
     with asyncio.Runner() as runner:
         generator = engines.create(engines.Config(model=str(models[0]), **small))
-        reward = rewards.create(rewards.Config(model=str(models[1]), **small))
+        reward = rewards.create(rewards.Config(model=str(models[1]), **small, **options))
 
         async def start() -> list[dict[str, Any]]:
             return list(await asyncio.gather(generator.start(), reward.start()))
