@@ -131,7 +131,18 @@ def _save(family: str, name: str, directory: Path, seed: int, template: str | No
         save_encoder_tokenizer(directory)
     else:
         tiny.save_tokenizer(directory, template)
+    if family == "qwen2":
+        _mark_words_as_added(directory)
     return directory
+
+
+def _mark_words_as_added(directory: Path) -> None:
+    """``AutoTokenizer`` rebuilds any tokenizer of a Qwen2 model as byte-level BPE; added tokens stay what they are."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
+    tokenizer.add_tokens(list(tiny.WORDS))
+    tokenizer.save_pretrained(directory)
 
 
 def save_encoder_tokenizer(directory: Path) -> None:
