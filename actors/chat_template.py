@@ -13,6 +13,7 @@ from typing import Any
 from actors.model_files import fingerprint, locate
 from actors.protocol import BadRequest
 from pipeline.errors import ConfigError
+from pipeline.kernels import thinking
 from pipeline.types import Content, Message
 
 _UNBOUNDED = 10**9
@@ -102,6 +103,10 @@ class ChatTokenizer:
         """Token ids are below this."""
         self.stop_ids = stop_ids(text, config, self._tokenizer)
         """The end tokens, sorted."""
+        self._specials = special_ids(self._tokenizer)
+        tags = self._tokenizer.convert_tokens_to_ids([thinking.OPEN, thinking.CLOSE])
+        self._special_tags = self._specials.intersection(tags) - {self._tokenizer.unk_token_id}
+        """Think tags that decoding would leave out."""
 
     def render(self, content: Content, template: str) -> list[int]:
         """See ``protocol.Tokenizer``. In ``raw``, the tokenizer adds its special tokens, once."""
@@ -115,7 +120,7 @@ class ChatTokenizer:
             )
         if template == "raw" or not has_template:
             return _render_raw(self._tokenizer, content)
-        return render_chat(self._tokenizer, turns(content), add_generation_prompt=True)
+        return render_chat(self._tokenizer, turns(content), add_generation_prompt=True, section="generator")
 
     def check(self, token_ids: tuple[int, ...]) -> None:
         """Raises ``BadRequest`` for a prompt that would kill an engine, or that leaves no room for a new token."""
@@ -131,40 +136,11 @@ class ChatTokenizer:
         ids = list(token_ids)
         if ids and ids[-1] in self.stop_ids:
             ids.pop()
-        text = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        keeps = not self._special_tags.isdisjoint(ids)
+        if keeps:
+            ids = [i for i in ids if i in self._special_tags or i not in self._specials]
+        text = self._tokenizer.decode(ids, skip_special_tokens=not keeps, clean_up_tokenization_spaces=False)
         return str(text)
-
-
-class PairRenderer:
-    """A reward model's tokenizer: (prompt, response) pairs, through the reward model's own template."""
-
-    def __init__(self, text: ModelText) -> None:
-        config = text.load_config()
-        self._tokenizer = text.load_tokenizer()
-        self.context = text.context(config, self._tokenizer)
-        self._pad = config.get_text_config().pad_token_id
-        if not self._tokenizer.chat_template:
-            raise ConfigError(
-                f"reward.model={text.model!r} has no chat template; set reward.chat_template to a jinja file "
-                "that renders the conversation as the model was trained on it"
-            )
-
-    def render(self, content: Content, response: str) -> list[int]:
-        """Token ids of the conversation that ends with ``response``. Raises ``BadRequest``, never cuts.
-
-        A sequence classifier pools the last token that is not its pad token, so trailing pad tokens (where it is
-        also the end token) are left out here; then every engine pools the same one.
-        """
-        ids = render_chat(
-            self._tokenizer, (*turns(content), Message("assistant", response)), add_generation_prompt=False
-        )
-        while len(ids) > 1 and ids[-1] == self._pad:
-            ids.pop()
-        if len(ids) > self.context:
-            raise BadRequest(
-                f"prompt and response have {len(ids)} tokens for the reward model, whose context is {self.context}"
-            )
-        return ids
 
 
 def turns(content: Content) -> tuple[Message, ...]:
@@ -172,8 +148,13 @@ def turns(content: Content) -> tuple[Message, ...]:
     return (Message("user", content),) if isinstance(content, str) else content
 
 
-def render_chat(tokenizer: Any, messages: tuple[Message, ...], *, add_generation_prompt: bool) -> list[int]:
-    """Token ids of a conversation through the tokenizer's template. Raises ``BadRequest`` where it is rejected."""
+def render_chat(
+    tokenizer: Any, messages: tuple[Message, ...], *, add_generation_prompt: bool, section: str
+) -> list[int]:
+    """Token ids of a conversation through the tokenizer's template. Raises ``BadRequest`` where it is rejected.
+
+    ``section``: ``generator`` or ``reward``, for the message.
+    """
     from jinja2 import TemplateError
 
     if not messages:
@@ -187,7 +168,10 @@ def render_chat(tokenizer: Any, messages: tuple[Message, ...], *, add_generation
         )
     except (TemplateError, TypeError, ValueError) as error:
         roles = ", ".join(m.role for m in messages)
-        raise BadRequest(f"the chat template rejects a conversation of ({roles}): {error}") from error
+        raise BadRequest(
+            f"the {section}'s chat template rejects a conversation of ({roles}): {error}; change the prompt, "
+            f"or give another template with {section}.chat_template"
+        ) from error
     return one_bos(list(ids), tokenizer.bos_token_id)
 
 
@@ -205,6 +189,12 @@ def _render_raw(tokenizer: Any, content: Content) -> list[int]:
     if not ids:
         raise BadRequest("the prompt has no tokens")
     return one_bos(ids, tokenizer.bos_token_id)
+
+
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """What ``decode(skip_special_tokens=True)`` leaves out."""
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset(added.union(tokenizer.all_special_ids))
 
 
 def one_bos(ids: list[int], bos: int | None) -> list[int]:

@@ -18,6 +18,7 @@ from actors.protocol import BadRequest, GenerateRequest, ScoreRequest, Tokenizer
 from actors.spec import RunSpec
 from pipeline.driver import Ask, PartReply, Suspended
 from pipeline.effects import Draw, Grant, Sample, Score
+from pipeline.kernels.thinking import without_thinking
 from pipeline.keys import Key
 from pipeline.storage.journal import Replies, draw_digest, reply_digest
 from pipeline.types import Candidate, Prompt, RowError, Text
@@ -147,7 +148,9 @@ class Fulfiller:
             self._keep(self._row(ask, draw, scored, prompt, self._spec.scorer))
             self._tell(ask, scored if isinstance(ask.effect, Draw) else reply)
 
-        self._sources.rewards.submit(ScoreRequest(prompt.content, candidate.response), ask.row, on_reward)
+        strips = self._spec.config.reward.think == "strip"
+        scored_text = without_thinking(candidate.response) if strips else candidate.response
+        self._sources.rewards.submit(ScoreRequest(prompt.content, scored_text), ask.row, on_reward)
 
     def _row(self, ask: Ask, draw: str, candidate: Candidate, prompt: Prompt, scorer: str) -> dict[str, Any]:
         """A row of the candidates table (schema ``CANDIDATES``)."""

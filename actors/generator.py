@@ -6,10 +6,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from actors.protocol import Engine, GenerateRequest, Generation
+from actors.protocol import Engine, GenerateRequest, Generation, Tokenizer
 from actors.replica import Replica, Startable
 from pipeline import plugin
+from pipeline.kernels import thinking
 from pipeline.sections import GeneratorConfig
+
+_TAG_TOKENS = 16
+"""More tokens than ``<think>`` and the space behind it are in any tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,16 @@ class Generator(Replica):
 
         async def answer(request: GenerateRequest) -> Generated:
             generation = await engine.generate(request)
-            prefix = request.token_ids[len(request.token_ids) - request.prefix_tokens :]
-            return Generated(generation, tokenizer.decode(prefix + generation.token_ids))
+            end = len(request.token_ids) - request.prefix_tokens
+            prompt, prefix = request.token_ids[:end], request.token_ids[end:]
+            return Generated(generation, response_text(tokenizer, prompt, prefix + generation.token_ids))
 
         return engine, answer
+
+
+def response_text(tokenizer: Tokenizer, prompt: tuple[int, ...], response: tuple[int, ...]) -> str:
+    """The text of a whole response. Where the prompt has opened a think block for it, that tag begins the text.
+
+    Otherwise a response that was cut within the block would look like an answer.
+    """
+    return thinking.opening(tokenizer.decode(prompt[-_TAG_TOKENS:])) + tokenizer.decode(response)

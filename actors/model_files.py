@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import lru_cache
 from hashlib import blake2b
@@ -57,6 +58,20 @@ def fingerprint(model: str, key: str) -> str:
     return f"{place}@{_commit(place, key)}"
 
 
+def model_type(model: str) -> str | None:
+    """The ``model_type`` that a model's config.json names; None where there is no such file to be had.
+
+    The file of a hub model is fetched if it isn't in the cache, as it is for ``fingerprint``.
+    """
+    try:
+        place = Path(locate(model, "model"))
+        path = place if place.is_dir() else Path(_hub_config(model, "model")).parent
+        found = json.loads((path / "config.json").read_text()).get("model_type")
+    except (ConfigError, OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def _directory_digest(directory: Path) -> str:
     files = sorted(p for p in directory.iterdir() if p.is_file())
     weights = [p for p in files if p.suffix == ".safetensors"] or [p for p in files if p.suffix in _WEIGHTS]
@@ -91,13 +106,18 @@ def _add_sample(digest: blake2b, path: Path) -> None:
 
 def _commit(name: str, key: str) -> str:
     """The commit of a hub model's snapshot. A snapshot's folder is named after it."""
+    return Path(_hub_config(name, key)).parent.name
+
+
+def _hub_config(name: str, key: str) -> str:
+    """The path of a hub model's config.json, from the cache or else the hub."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     cached = try_to_load_from_cache(name, "config.json")
     if isinstance(cached, str):
-        return Path(cached).parent.name
+        return cached
     try:
-        return Path(hf_hub_download(name, "config.json")).parent.name
+        return hf_hub_download(name, "config.json")
     except Exception as error:  # offline, gated, misspelt: all of them mean that there is no such model here
         raise ConfigError(
             f"{key}={name!r} is neither a directory on this machine nor in the Hugging Face cache, and the hub did "

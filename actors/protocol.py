@@ -13,6 +13,10 @@ and a reward plugin (``actors/rewards/NAME.py``) has
     fingerprint(config)             -> str; what shapes a score: model by content, template, column
     create(config)                  -> RewardEngine
 
+and the ``vllm`` plugin of either kind may have
+
+    serves(model)                   -> bool; whether ``engine: auto`` takes it for this model, by its config.json
+
 Heavy packages are imported inside ``load_tokenizer`` and ``create``, never when the module is: the command line
 reads every ``Config`` before it starts anything. Requests and replies have a ``__reduce__`` of their own: they
 travel by the thousand, and pickling a frozen dataclass costs twice as much without.
@@ -93,7 +97,7 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
-        """The text of response tokens, special tokens left out."""
+        """The text of response tokens, special tokens left out (but ``<think>`` and ``</think>`` are text)."""
         ...
 
 

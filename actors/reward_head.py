@@ -1,13 +1,67 @@
-"""Which logit of a sequence classifier is the reward, and what shapes it, before any weights are loaded."""
+"""What both engines for sequence classifiers share: their options, which logit is the reward, and what shapes it.
+
+All of it is known before any weights are loaded.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Protocol
 
-from actors.chat_template import ModelText, PairRenderer
+from actors.chat_template import ModelText
+from actors.pairs import PairRenderer
 from pipeline.errors import ConfigError
+from pipeline.sections import RewardConfig
 
 _LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+
+
+@dataclass
+class ClassifierConfig(RewardConfig):
+    """A reward section that names a sequence classifier.
+
+    ``template``: ``chat`` scores the conversation through the model's chat template, ``pair`` scores
+    ``tokenizer(prompt, response)`` as many encoders do; ``auto`` is ``chat`` where there is a template, else an error.
+    """
+
+    template: str = "auto"
+
+
+class ClassifierOptions(Protocol):
+    """What is asked of a ``Config`` here."""
+
+    model: str
+    column: int | None
+    template: str
+    chat_template: str | None
+    max_model_len: int | None
+    trust_remote_code: bool
+
+    def law(self) -> str:
+        """The engine's options that change the numbers."""
+        ...
+
+
+class Classifier:
+    """A reward model as far as it is known without its weights: ``text``, ``column`` (of its logits), ``renderer``.
+
+    Raises ``ConfigError`` for a model that gives no reward, or no single one, or can't be given a pair.
+    """
+
+    def __init__(self, config: ClassifierOptions) -> None:
+        self.text = ModelText(
+            "reward", config.model, config.chat_template, config.max_model_len, config.trust_remote_code
+        )
+        self.column = reward_column(self.text, config.column)
+        self.renderer = PairRenderer(self.text, config.template)
+
+    def fingerprint(self, law: str) -> str:
+        """What shapes a score: the model by content, its template, the column, and options that change the numbers."""
+        parts = [self.text.fingerprint, str(self.column), law]
+        if self.renderer.template != "chat":
+            parts.append(self.renderer.template)
+        return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
 
 def reward_column(text: ModelText, column: int | None) -> int:
@@ -32,13 +86,3 @@ def reward_column(text: ModelText, column: int | None) -> int:
     if column is not None and not 0 <= column < logits:
         raise ConfigError(f"reward.column={column}, but reward.model={text.model!r} has {logits} logit(s), from 0")
     return column or 0
-
-
-def classifier_fingerprint(text: ModelText, column: int | None, law: str) -> str:
-    """What shapes a score: the model by content, its template, the column, and options that change the numbers.
-
-    Raises ``ConfigError`` for a model that gives no reward or has no chat template.
-    """
-    PairRenderer(text)
-    parts = (text.fingerprint, str(reward_column(text, column)), law)
-    return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()

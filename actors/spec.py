@@ -43,7 +43,7 @@ def make_spec(config: RunConfig, source: Source, folder: Folder) -> RunSpec:
         config=config,
         plan=adopt_plan(folder, values, horizon, _names(config)),
         generator=digest((json.dumps(shaped, sort_keys=True),)).hex(),
-        scorer=digest((config.reward.engine, scorer)).hex(),
+        scorer=_scorer_digest(config, scorer),
         data=digest([f"{f.label} {f.bytes} {f.digest}" for f in source.files]).hex(),
         journal=config.journal or f"{folder.url}/candidates",
     )
@@ -76,4 +76,11 @@ def plan_values(config: RunConfig, source: Source, tokenizer: str, scorer: str) 
         "generator.seed_requests": generator.seed_requests,
         "reward.engine": config.reward.engine,
         "reward.model": scorer,
+        "reward.think": config.reward.think,
     }
+
+
+def _scorer_digest(config: RunConfig, scorer: str) -> str:
+    """All that shapes a reward. Rewards of whole responses keep the name they had before ``think`` was an option."""
+    think = () if config.reward.think == "keep" else (f"think={config.reward.think}",)
+    return digest((config.reward.engine, scorer, *think)).hex()

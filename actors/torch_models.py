@@ -61,6 +61,7 @@ def load(factory_name: str, text: ModelText, options: TorchOptions, threads: int
     if threads is not None:
         torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    extra = {"attn_implementation": "eager"} if _caps_attention(text.load_config()) else {}
     dtype = "float32" if options.dtype == "auto" and device.type == "cpu" else options.dtype
     try:
         with _loading:
@@ -69,6 +70,7 @@ def load(factory_name: str, text: ModelText, options: TorchOptions, threads: int
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 trust_remote_code=text.trust_remote_code,
                 output_loading_info=True,
+                **extra,
             )
     except (OSError, ValueError) as error:
         raise ConfigError(f"{text.section}.model={text.model!r} cannot be loaded: {error}") from error
@@ -79,6 +81,11 @@ def load(factory_name: str, text: ModelText, options: TorchOptions, threads: int
     return Loaded(model, device, budget, _settings(model, device, budget))
 
 
+def _caps_attention(config: Any) -> bool:
+    """Whether attention scores are soft-capped (Gemma 2), which SDPA leaves out without a word; "eager" computes it."""
+    return getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+
+
 def _settings(model: Any, device: Any, budget: int) -> dict[str, Any]:
     import torch
     import transformers
@@ -87,6 +94,7 @@ def _settings(model: Any, device: Any, budget: int) -> dict[str, Any]:
         "engine": "transformers",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "dtype": str(model.dtype).removeprefix("torch."),
+        "attention": model.config.get_text_config()._attn_implementation,
         "max_batch_tokens": budget,
         "threads": torch.get_num_threads(),
         "transformers": transformers.__version__,

@@ -91,7 +91,8 @@ class VllmProcess:
         except (TypeError, ValueError, NotImplementedError) as error:
             raise ConfigError(
                 f"vLLM cannot serve {self._section}.model={self._model!r} with these options: {error} "
-                f"(see {self._section}.engine_args, {self._section}.max_model_len and {self._section}.kv_cache_gib)"
+                f"(see {self._section}.engine_args, {self._section}.max_model_len and {self._section}.kv_cache_gib; "
+                f"{self._section}.engine=transformers does without vLLM)"
             ) from error
         except RuntimeError as error:  # its processes have said why on stderr
             raise EngineDead(

@@ -23,6 +23,7 @@ CONF = Path(conf.__file__).parent
 
 PLUGIN_SECTIONS = {"method": "name", "policy": "name", "generator": "engine", "reward": "engine"}
 TEMPLATES = ("auto", "chat", "raw")
+THINK = ("strip", "keep")
 T = TypeVar("T")
 
 
@@ -117,7 +118,7 @@ def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any
     default = next(f.default_factory for f in dataclasses.fields(RunConfig) if f.name == kind)
     assert default is not dataclasses.MISSING
     name = str(settings.get(name_field) or getattr(default(), name_field))
-    settings[name_field] = name = _resolve_auto(name) if name == "auto" else name
+    settings[name_field] = name = _resolve_auto(kind, settings) if name == "auto" else name
     module = plugin.load(kind, name)
     found = section(kind, module.Config, {**defaults(kind, name), **settings})
     if validate := getattr(module, "validate", None):
@@ -137,8 +138,12 @@ def defaults(kind: str, name: str) -> dict[str, Any]:
     return {str(k): v for k, v in cast(dict[Any, Any], loaded or {}).items()}
 
 
-def _resolve_auto(name: str) -> str:
-    return "vllm" if importlib.util.find_spec("vllm") else "transformers"
+def _resolve_auto(kind: str, settings: Mapping[str, Any]) -> str:
+    """vLLM where it is installed, unless its plugin says that it doesn't serve the model; else ``transformers``."""
+    if not importlib.util.find_spec("vllm"):
+        return "transformers"
+    serves = getattr(plugin.load(kind, "vllm"), "serves", None)
+    return "vllm" if serves is None or serves(str(settings.get("model") or "")) else "transformers"
 
 
 def section(name: str, schema: type[T], settings: Mapping[str, Any]) -> T:
@@ -212,6 +217,8 @@ def _check_run(run: RunConfig) -> None:
         raise ConfigError(f"data.input = {run.data.input!r}: expected a path, a glob or a list of them")
     if run.data.template not in TEMPLATES:
         raise ConfigError(f"data.template = {run.data.template!r}: choose one of {', '.join(TEMPLATES)}")
+    if run.reward.think not in THINK:
+        raise ConfigError(f"reward.think = {run.reward.think!r}: choose one of {', '.join(THINK)}")
     positive = {
         "data.shard_rows": run.data.shard_rows,
         "generator.replicas": run.generator.replicas,

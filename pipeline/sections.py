@@ -78,13 +78,16 @@ class GeneratorConfig:
 class RewardConfig:
     """Base of every reward's own ``Config``.
 
-    ``column``: which logit is the reward, for heads with several. The other keys are as in the generator section.
+    ``column``: which logit is the reward, for heads with several. ``think``: ``strip`` scores responses without their
+    ``<think>`` blocks, ``keep`` scores them whole; the tables hold whole responses in both. The other keys are as in
+    the generator section.
     """
 
     engine: str = "auto"
     model: str = ""
     replicas: int = 1
     column: int | None = None
+    think: str = "strip"
     gpus: float | None = None
     cpus: float = 0.5
     threads: int | None = None

@@ -8,33 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.batching import Inbox, Ticket, by_padded_tokens
-from actors.chat_template import ModelText, PairRenderer
+from actors.pairs import Rendered
 from actors.protocol import BadRequest, ScoreRequest
-from actors.reward_head import classifier_fingerprint, reward_column
+from actors.reward_head import Classifier, ClassifierConfig
 from actors.torch_models import TorchOptions, is_out_of_memory, load, release_memory
-from pipeline.sections import RewardConfig
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Config(TorchOptions, RewardConfig):
+class Config(TorchOptions, ClassifierConfig):
     """The reward section with ``engine: transformers``."""
 
     engine: str = "transformers"
 
 
-def model_text(config: Config) -> ModelText:
-    """What rendering for this reward model depends on."""
-    return ModelText("reward", config.model, config.chat_template, config.max_model_len, config.trust_remote_code)
-
-
 def fingerprint(config: Config) -> str:
-    """What shapes a score: the model by content, its template, the column, and a dtype asked for.
-
-    Raises ``ConfigError`` for a model that gives no reward or has no template: both are known without its weights.
-    """
-    return classifier_fingerprint(model_text(config), config.column, config.law())
+    """What shapes a score (see ``Classifier``). Raises ``ConfigError`` for what is known without the weights."""
+    return Classifier(config).fingerprint(config.law())
 
 
 def create(config: Config) -> TransformersReward:
@@ -46,10 +37,9 @@ class TransformersReward:
     """``protocol.RewardEngine`` with one thread that renders and scores whatever has arrived."""
 
     def __init__(self, config: Config) -> None:
-        text = model_text(config)
         self._config = config
-        self._column = reward_column(text, config.column)
-        self._renderer = PairRenderer(text)
+        self._classifier = Classifier(config)
+        self._renderer = self._classifier.renderer
         self._inbox: Inbox[ScoreRequest, float] = Inbox("transformers reward model")
         self._scorer: Any = None
 
@@ -57,10 +47,14 @@ class TransformersReward:
         """See ``protocol.RewardEngine``."""
         config = self._config
         name = "AutoModelForSequenceClassification"
-        loaded = await asyncio.to_thread(load, name, model_text(config), config, config.threads)
-        self._scorer = Scorer(loaded.model, loaded.device, loaded.max_batch_tokens, self._column)
+        loaded = await asyncio.to_thread(load, name, self._classifier.text, config, config.threads)
+        self._scorer = Scorer(loaded.model, loaded.device, loaded.max_batch_tokens, self._classifier.column)
         self._inbox.start(self._work)
-        return loaded.settings | {"context": self._renderer.context, "column": self._column}
+        return loaded.settings | {
+            "context": self._renderer.context,
+            "column": self._classifier.column,
+            "template": self._renderer.template,
+        }
 
     async def score(self, request: ScoreRequest) -> float:
         """See ``protocol.RewardEngine``. NaN and infinities are returned as they are."""
@@ -74,13 +68,11 @@ class TransformersReward:
     def _work(self) -> None:
         while (tickets := self._inbox.take()) is not None:
             rendered = self._render(tickets)
-            for batch in self._scorer.batches([ids for _, ids in rendered]):
+            for batch in self._scorer.batches([pair for _, pair in rendered]):
                 scores = self._scorer.scores([rendered[i][1] for i in batch])
                 self._inbox.answer((rendered[i][0], score) for i, score in zip(batch, scores, strict=True))
 
-    def _render(
-        self, tickets: list[Ticket[ScoreRequest, float]]
-    ) -> list[tuple[Ticket[ScoreRequest, float], list[int]]]:
+    def _render(self, tickets: list[Ticket[ScoreRequest, float]]) -> list[tuple[Ticket[ScoreRequest, float], Rendered]]:
         rendered = []
         for ticket in tickets:
             try:
@@ -91,7 +83,7 @@ class TransformersReward:
 
 
 class Scorer:
-    """Batches of token ids through a sequence classifier."""
+    """Batches of rendered pairs through a sequence classifier."""
 
     def __init__(self, model: Any, device: Any, budget: int, column: int) -> None:
         self._model = model
@@ -101,11 +93,11 @@ class Scorer:
         self.budget = budget
         """Padded tokens of a batch; smaller after running out of memory."""
 
-    def batches(self, sequences: list[list[int]]) -> list[list[int]]:
+    def batches(self, sequences: list[Rendered]) -> list[list[int]]:
         """Indices of ``sequences`` in batches that keep to the budget."""
         return by_padded_tokens([len(ids) for ids in sequences], self.budget)
 
-    def scores(self, sequences: list[list[int]]) -> list[float | Exception]:
+    def scores(self, sequences: list[Rendered]) -> list[float | Exception]:
         """One reward per sequence, or ``BadRequest`` for one that doesn't fit in memory even alone."""
         try:
             return self._forward(sequences)
@@ -120,19 +112,27 @@ class Scorer:
         half = len(sequences) // 2
         return self.scores(sequences[:half]) + self.scores(sequences[half:])
 
-    def _forward(self, sequences: list[list[int]]) -> list[float | Exception]:
+    def _forward(self, sequences: list[Rendered]) -> list[float | Exception]:
         import torch
 
         width = max(map(len, sequences))
         pad = self._pad_token(sequences)
-        ids = torch.tensor([s + [pad] * (width - len(s)) for s in sequences], device=self._device)
-        mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences], device=self._device)
+
+        def padded(rows: list[list[int]], filler: int) -> Any:
+            return torch.tensor([row + [filler] * (width - len(row)) for row in rows], device=self._device)
+
+        inputs = {
+            "input_ids": padded([s.ids for s in sequences], pad),
+            "attention_mask": padded([[1] * len(s) for s in sequences], 0),
+        }
+        if types := [s.types for s in sequences if s.types is not None]:  # all of a model's pairs have them, or none
+            inputs["token_type_ids"] = padded(types, 0)
         with torch.inference_mode():
-            logits = self._model(input_ids=ids, attention_mask=mask).logits
+            logits = self._model(**inputs).logits
         scores: list[float | Exception] = logits[:, self._column].float().tolist()
         return scores
 
-    def _pad_token(self, sequences: list[list[int]]) -> int:
+    def _pad_token(self, sequences: list[Rendered]) -> int:
         """What to pad with. A classifier pools the last token that isn't its pad token, so none may end in it.
 
         A model without a pad token of its own is told one that ends none of these texts; the end token would be
@@ -140,7 +140,7 @@ class Scorer:
         """
         if self._own_pad is not None:
             return self._own_pad
-        last = {ids[-1] for ids in sequences}
+        last = {s.ids[-1] for s in sequences}
         pad = next(token for token in range(len(last) + 1) if token not in last)
         config = self._model.config
         config.pad_token_id = config.get_text_config().pad_token_id = pad

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from pipeline.kernels import math_equality
+from pipeline.kernels.thinking import without_thinking
 
 # A number in prose: 7, 1,234.5, .5, 3/4, \frac{3}{4}, 1\frac{3}{4}, 1e3, -2; $-2 and -$2 too. Not one: digits in a
 # word or an index (x1, x_1), an exponent (cm^2). A minus after a word, digit or bracket subtracts or joins (10-5).
@@ -58,6 +59,8 @@ _CHOICE_LINE = re.compile(r"\s{0,9}\(?([A-J])[).:][ \t][^\n]{0,500}\s{0,9}")
 def extract(text: str, how: str, pattern: str | None = None) -> str | None:
     r"""The answer that a response states, as it is written there; None where there is none.
 
+    Think blocks are left out first: an answer is never taken from a thought (see ``thinking``).
+
     ``how``:
 
     - ``last_number``: the last number; a fraction (a/b, \frac{a}{b}) is one number, its sign kept, $ and % dropped;
@@ -69,9 +72,10 @@ def extract(text: str, how: str, pattern: str | None = None) -> str | None:
 
     Raises ``ValueError`` for an unknown ``how`` and for a ``pattern`` that is missing or no regular expression.
     """
+    answer = without_thinking(text)
     if how == "regex":
-        return _by_pattern(text, _compiled(pattern))
-    return _by_name(how)(text)
+        return _by_pattern(answer, _compiled(pattern))
+    return _by_name(how)(answer)
 
 
 def classes(answers: Sequence[str | None], how: str) -> list[int | None]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.kernels import answers, rouge, selection
+from pipeline.kernels.thinking import without_thinking
 
 SELECTIONS = ("best", "last", "soft", "majority", "weighted_majority", "mbr")
 UTILITIES = ("rouge1", "exact")
@@ -26,7 +27,8 @@ def choose(
     """Index of the response that ``rule`` keeps, in [0, len(responses)).
 
     ``answer`` and ``pattern`` say how answers are extracted for the votes and for ``utility="exact"``; ``rng`` is
-    used by ``soft`` alone. Raises ``ValueError`` for an unknown rule or utility, or without responses.
+    used by ``soft`` alone. Votes and ``mbr`` look at responses without their think blocks. Raises ``ValueError`` for
+    an unknown rule or utility, or without responses.
     """
     if not responses:
         raise ValueError("there is no response to choose from")
@@ -46,7 +48,7 @@ def choose(
         case "weighted_majority":
             return selection.weighted_majority(classes(), rewards, beta)
         case "mbr" if utility == "rouge1":
-            return selection.mbr(rouge.pairwise(responses))
+            return selection.mbr(rouge.pairwise([without_thinking(text) for text in responses]))
         case "mbr" if utility == "exact":
             return selection.mbr(rouge.exact_match(classes()))
     raise ValueError(f"no selection is called {rule!r} with utility {utility!r}; there are: {', '.join(SELECTIONS)}")

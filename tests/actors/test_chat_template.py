@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.chat_template import ChatTokenizer, ModelText, PairRenderer, one_bos
+from actors.chat_template import ChatTokenizer, ModelText, one_bos
 from actors.protocol import BadRequest
 from pipeline.errors import ConfigError
 from pipeline.types import Message
@@ -23,11 +23,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model, without a chat template."""
     return tiny.save_generator(tmp_path_factory.mktemp("plain"), template=None)
-
-
-@pytest.fixture(scope="module")
-def reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save_reward(tmp_path_factory.mktemp("reward"))
 
 
 def tokenizer(model: Path, chat_template: str | None = None, max_model_len: int | None = None) -> ChatTokenizer:
@@ -124,23 +119,3 @@ def test_a_model_that_does_not_load(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"generator\.model=.* cannot be loaded"):
         tokenizer(tmp_path)
-
-
-def test_pairs_go_through_the_reward_models_template(reward: Path) -> None:
-    renderer = PairRenderer(ModelText("reward", str(reward)))
-    assert renderer.render("w1", "w2") == [tiny.BOS, tiny.USER, word(1), tiny.TURN, tiny.ASSISTANT, word(2), tiny.TURN]
-    with pytest.raises(BadRequest, match="context is 256"):
-        renderer.render("w1 " * 300, "w2")
-
-
-def test_the_last_token_is_the_one_that_is_pooled(reward: Path, tmp_path: Path) -> None:
-    """Pad and end token are one in many models; a classifier then ignores it at the end."""
-    path = tmp_path / "padded.jinja"
-    path.write_text("{% for m in messages %}{{ m.content }} {% endfor %}<pad><pad>")
-    assert PairRenderer(ModelText("reward", str(reward), str(path))).render("w1", "w2") == [word(1), word(2)]
-
-
-def test_a_reward_model_without_a_template(tmp_path: Path) -> None:
-    tiny.save_reward(tmp_path, template=None)
-    with pytest.raises(ConfigError, match=r"reward\.chat_template"):
-        PairRenderer(ModelText("reward", str(tmp_path)))

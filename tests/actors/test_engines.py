@@ -25,6 +25,7 @@ from actors.protocol import BadRequest, EngineDead, GenerateRequest, Generation,
 from pipeline.errors import ConfigError
 from pipeline.types import Message
 from tests.actors import tiny_models as tiny
+from tests.actors.by_hand import drawn_by_hand, score_by_hand, vllm_law_error
 
 VLLM = pytest.param("vllm", marks=[pytest.mark.vllm, pytest.mark.slow])
 ENGINES = ["transformers", VLLM]
@@ -72,12 +73,13 @@ def plugins(name: str) -> tuple[Any, Any]:
     return importlib.import_module(f"actors.engines.{name}"), importlib.import_module(f"actors.rewards.{name}")
 
 
-def started(name: str, models: tuple[Path, Path]) -> Iterator[Pair]:
+def started(name: str, models: tuple[Path, Path], **options: Any) -> Iterator[Pair]:
+    """Both engines of a kind. ``options``: of the reward section."""
     engines, rewards = plugins(name)
     small = {"kv_cache_gib": 0.25} if name == "vllm" else {}
     with asyncio.Runner() as runner:
         generator = engines.create(engines.Config(model=str(models[0]), **small))
-        reward = rewards.create(rewards.Config(model=str(models[1]), **small))
+        reward = rewards.create(rewards.Config(model=str(models[1]), **small, **options))
 
         async def start() -> list[dict[str, Any]]:
             return list(await asyncio.gather(generator.start(), reward.start()))
@@ -245,6 +247,20 @@ def test_the_generators_agree(vllm_pair: Pair, transformers_pair: Pair) -> None:
     assert [(g.token_ids, g.finish_reason) for g in a] == [(g.token_ids, g.finish_reason) for g in b]
 
 
+def test_transformers_draws_what_the_model_says(transformers_pair: Pair, models: tuple[Path, Path]) -> None:
+    """By inversion at its own uniform numbers, so a batch gives what each request gives by hand, without a cache."""
+    requests = mixed_requests(24)
+    expected = [drawn_by_hand(models[0], r, {tiny.EOS, tiny.TURN}) for r in requests]
+    assert [g.token_ids for g in transformers_pair.generate(*requests)] == expected
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_vllm_draws_from_the_same_law_at_every_step(vllm_pair: Pair, models: tuple[Path, Path]) -> None:
+    off, _ = vllm_law_error(vllm_pair.runner, vllm_pair.generator, models[0], mixed_requests(24))
+    assert off < 1e-4
+
+
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_cached_prefixes_are_told_and_change_nothing(vllm_pair: Pair) -> None:
@@ -268,24 +284,9 @@ def mixed_pairs(count: int) -> list[ScoreRequest]:
     return [ScoreRequest(chat if i % 5 == 0 else words(60), words(60)) for i in range(count)]
 
 
-def by_hand(model: Path, request: ScoreRequest) -> float:
-    """The way of a model card: render, call with one row, take the logit."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    content = (Message("user", request.content),) if isinstance(request.content, str) else request.content
-    chat = [{"role": m.role, "content": m.content} for m in content]
-    chat.append({"role": "assistant", "content": request.response})
-    inputs = tokenizer.apply_chat_template(chat, return_tensors="pt")
-    classifier = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32)
-    with torch.inference_mode():
-        return float(classifier(**inputs).logits[0, 0])
-
-
 def test_scores_equal_the_model_called_by_hand(pair: Pair, models: tuple[Path, Path]) -> None:
     requests = mixed_pairs(12)
-    assert pair.score(*requests) == pytest.approx([by_hand(models[1], r) for r in requests], abs=1e-5)
+    assert pair.score(*requests) == pytest.approx([score_by_hand(models[1], r) for r in requests], abs=1e-5)
 
 
 def test_scores_do_not_depend_on_order_neighbours_or_number(pair: Pair) -> None:
@@ -383,7 +384,7 @@ def test_a_column_among_several(tmp_path: Path) -> None:
     model = str(tiny.save_reward(tmp_path, num_labels=3))
     requests = mixed_pairs(4)
     columns = [run_reward(Config(model=model, column=c), *requests) for c in range(3)]
-    assert columns[0] == pytest.approx([by_hand(Path(model), r) for r in requests], abs=1e-5)
+    assert columns[0] == pytest.approx([score_by_hand(Path(model), r) for r in requests], abs=1e-5)
     assert len({round(scores[0], 4) for scores in columns}) == 3
 
 
@@ -395,7 +396,7 @@ def test_a_reward_model_without_a_pad_token(tmp_path: Path) -> None:
     model = tiny.save_reward(tmp_path, pad_token_id=None, template=ending)
     requests = mixed_pairs(24)
     assert run_reward(Config(model=str(model)), *requests) == pytest.approx(
-        [by_hand(model, r) for r in requests], abs=1e-5
+        [score_by_hand(model, r) for r in requests], abs=1e-5
     )
 
 
