@@ -22,8 +22,9 @@ class TorchOptions:
     """Options of a ``transformers`` engine; None takes the default of the device.
 
     ``dtype``: ``auto`` is float32 on a CPU and the checkpoint's own on a GPU. ``max_batch_tokens``: rows times the
-    longest row, padding included; 65536 on a GPU, 16384 on a CPU. Running out of memory halves it for good.
-    ``max_model_len``: tokens of context. ``chat_template``: path of a jinja file in place of the model's own.
+    longest row, padding included; 65536 on a GPU, on a CPU 16384 to generate and 2048 to score. Running out of
+    memory halves it for good. ``max_model_len``: tokens of context. ``chat_template``: path of a jinja file in place
+    of the model's own.
     """
 
     dtype: str = "auto"
@@ -47,8 +48,12 @@ class Loaded:
     """As resolved, for the run's summary."""
 
 
-def load(factory_name: str, text: ModelText, options: TorchOptions, threads: int | None) -> Loaded:
+def load(
+    factory_name: str, text: ModelText, options: TorchOptions, threads: int | None, cpu_batch_tokens: int
+) -> Loaded:
     """The model that ``transformers`` class ``factory_name`` makes of the checkpoint, on CUDA if there is any.
+
+    ``cpu_batch_tokens``: the default of ``max_batch_tokens`` on a CPU.
 
     Raises ``ConfigError`` for an unknown dtype, and for weights that the checkpoint lacks (they would be random).
     """
@@ -76,7 +81,7 @@ def load(factory_name: str, text: ModelText, options: TorchOptions, threads: int
         raise ConfigError(f"{text.section}.model={text.model!r} cannot be loaded: {error}") from error
     if missing := sorted(report["missing_keys"]):
         raise ConfigError(f"{text.section}.model={text.model!r} has no weights for {', '.join(missing[:5])}")
-    budget = options.max_batch_tokens or (65536 if device.type == "cuda" else 16384)
+    budget = options.max_batch_tokens or (65536 if device.type == "cuda" else cpu_batch_tokens)
     model = model.to(device).eval()
     return Loaded(model, device, budget, _settings(model, device, budget))
 

@@ -19,6 +19,9 @@ from pipeline.sections import GeneratorConfig
 
 log = logging.getLogger(__name__)
 
+CPU_BATCH_TOKENS = 16384
+"""Rows times the longest on a CPU. The weights are read once a step for all rows, so many rows are fast."""
+
 _ATTENTION = {"full_attention", "sliding_attention"}
 
 
@@ -73,7 +76,9 @@ class TransformersEngine:
     async def start(self) -> dict[str, Any]:
         """See ``protocol.Engine``."""
         config = self._config
-        loaded = await asyncio.to_thread(load, "AutoModelForCausalLM", model_text(config), config, config.threads)
+        loaded = await asyncio.to_thread(
+            load, "AutoModelForCausalLM", model_text(config), config, config.threads, CPU_BATCH_TOKENS
+        )
         sampler = Sampler(config.temperature, config.top_p)
         self._decoder = Decoder(loaded.model, loaded.device, sampler, self._tokenizer.stop_ids)
         self._budget = loaded.max_batch_tokens

@@ -448,7 +448,7 @@ class Forgetful:
     def __call__(self, input_ids: Any, **rest: Any) -> Any:
         import torch
 
-        size = rest["attention_mask"].numel()
+        size = rest.get("attention_mask", input_ids).numel()
         if size > self._limit:
             self.refused += 1
             raise torch.OutOfMemoryError(f"{size} tokens")
