@@ -77,8 +77,8 @@ def shortage(rooms: Sequence[Room], needs: Sequence[Need], lacking: Need) -> str
     if lacking.memory:
         takes += f" and at least {lacking.memory / GIB:.1f} GiB"
     return (
-        f"too little room on any one node: a {lacking.kind} takes {takes}, and beside the others no node has that (nodes: "
-        f"{nodes}{' ...' if len(rooms) > 4 else ''}); lower generator.replicas, reward.replicas or {keys}, or add nodes"
+        f"too little room on any one node: a {lacking.kind} takes {takes}, and beside the others no node has that "
+        f"(nodes: {nodes}{' ...' if len(rooms) > 4 else ''}); lower generator.replicas, reward.replicas or {keys}, or add nodes"
     )
 
 
