@@ -78,7 +78,8 @@ def shortage(rooms: Sequence[Room], needs: Sequence[Need], lacking: Need) -> str
         takes += f" and at least {lacking.memory / GIB:.1f} GiB"
     return (
         f"too little room on any one node: a {lacking.kind} takes {takes}, and beside the others no node has that "
-        f"(nodes: {nodes}{' ...' if len(rooms) > 4 else ''}); lower generator.replicas, reward.replicas or {keys}, or add nodes"
+        f"(nodes: {nodes}{' ...' if len(rooms) > 4 else ''}); lower generator.replicas, "
+        f"reward.replicas or {keys}, or add nodes"
     )
 
 
