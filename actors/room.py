@@ -73,10 +73,13 @@ def shortage(rooms: Sequence[Room], needs: Sequence[Need], lacking: Need) -> str
         )
     nodes = "; ".join(f"{r.cpus:g} CPUs, {len(r.gpus)} GPUs, {r.memory / GIB:.1f} GiB" for r in rooms[:4])
     keys = "cluster.runner_cpus" if lacking.kind == "runner" else f"{lacking.kind}.gpus, {lacking.kind}.cpus"
+    takes = f"{lacking.gpus:g} GPUs and {lacking.cpus:g} CPUs"
+    if lacking.memory:
+        takes += f" and at least {lacking.memory / GIB:.1f} GiB"
     return (
-        f"too little room on any one node: a {lacking.kind} takes {lacking.gpus:g} GPUs, {lacking.cpus:g} CPUs and at "
-        f"least {lacking.memory / GIB:.1f} GiB on one node, and beside the others none has that left (nodes: "
-        f"{nodes}{' ...' if len(rooms) > 4 else ''}); lower generator.replicas, reward.replicas or {keys}, or add nodes"
+        f"too little room on any one node: a {lacking.kind} takes {takes}, and beside the others no node has that "
+        f"(nodes: {nodes}{' ...' if len(rooms) > 4 else ''}); lower generator.replicas, "
+        f"reward.replicas or {keys}, or add nodes"
     )
 
 
