@@ -16,12 +16,15 @@ from rich.table import Table
 
 from actors.session import versions
 from jobs.bench import measures
+from jobs.bench.packing import packing
+from jobs.bench.random_models import SIZES, make
 from jobs.command import guarded
 from pipeline import plugin
 from pipeline.config import build, merge, section, to_dict
 from pipeline.errors import ConfigError
 from pipeline.sections import RunConfig
 from pipeline.storage.folder import Folder
+from pipeline.storage.source import inspect, read
 
 USAGE = """
 usage: raylign bench [CONF.yaml ...] [key=value ...]
@@ -32,23 +35,28 @@ straight into the same engine, in turns. Starts from conf/job/bench.yaml (the de
   raylign bench
   raylign bench generator=vllm generator.model=/models/llama-8b reward.model=/models/rm data.input=prompts.parquet
   raylign bench bench.parts=[driver]
+  raylign bench bench.parts=[packing] bench.random=tiny data.input=alpaca_eval.jsonl bench.responses=responses
 
-bench.parts: generation, chains, scoring, driver (what a draw costs outside the engines; simulated engines).
-bench.rounds: pairs of passes; an even number cancels drift.
+bench.parts: generation, chains, scoring, driver (what a draw costs outside the engines; simulated engines), packing
+(transformers scoring against plain batches of eight, on responses that the input holds in column bench.responses).
+bench.rounds: pairs of passes; an even number cancels drift. bench.random: tiny, 1b or 8b make random Llama models of
+that size in place of generator.model and reward.model.
 """
-PARTS = ["generation", "chains", "scoring", "driver"]
+PARTS = ["generation", "chains", "scoring", "driver", "packing"]
 
 
 @dataclass
 class BenchConfig:
     """``chains`` prompts get one QAlign chain of ``steps`` each; ``driver_rows`` times ``driver_draws`` simulated."""
 
-    parts: list[str] = field(default_factory=lambda: list(PARTS))
+    parts: list[str] = field(default_factory=lambda: PARTS[:4])
     rounds: int = 2
     chains: int = 256
     steps: int = 16
     driver_rows: int = 1024
     driver_draws: int = 64
+    random: str = ""
+    responses: str = "responses"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,6 +70,8 @@ def _work(arguments: list[str]) -> int:
     scratch = Path(tempfile.mkdtemp(prefix="raylign-bench-"))
     found: dict[str, Any] = {}
     try:
+        if options.random:
+            config = _with_random_models(config, options.random, scratch)
         for part in options.parts:
             console.print(f"measuring: {part}")
             found[part] = _measure(part, config, options, scratch / part)
@@ -82,10 +92,25 @@ def _read(arguments: list[str]) -> tuple[RunConfig, BenchConfig]:
     for part in options.parts:
         if part not in PARTS:
             raise ConfigError(f"bench.parts: {part!r}{plugin.nearest(part, PARTS)}; there are: {', '.join(PARTS)}")
+    if options.random not in ("", *SIZES):
+        raise ConfigError(f"bench.random = {options.random!r}: choose one of {', '.join(SIZES)}")
     for key in ("rounds", "chains", "steps", "driver_rows", "driver_draws"):
         if getattr(options, key) < 1:
             raise ConfigError(f"bench.{key} = {getattr(options, key)}: it must be at least 1")
     return build(settings), options
+
+
+def _with_random_models(config: RunConfig, size: str, scratch: Path) -> RunConfig:
+    """The same run with random models of this size, their tokenizer trained on the input's prompts."""
+    console = Console(highlight=False, stderr=True)
+    console.print(f"making random models of size {size}")
+    source = inspect(config.data)
+    tables = (table for file in source.files for table in read(source, file, 1024))
+    prompts = [str(text) for table in tables for text in table.column(config.data.prompt).to_pylist()]
+    settings = to_dict(config)
+    for kind in ("generator", "reward"):
+        settings[kind]["model"] = str(make(scratch / f"random-{kind}", size, prompts, reward=kind == "reward"))
+    return build(settings)
 
 
 def _measure(part: str, config: RunConfig, options: BenchConfig, scratch: Path) -> dict[str, Any]:
@@ -99,6 +124,8 @@ def _measure(part: str, config: RunConfig, options: BenchConfig, scratch: Path) 
             return measures.generation(build(settings), scratch, options.rounds, lockstep=True)
         case "scoring":
             return measures.scoring(config, scratch, options.rounds)
+        case "packing":
+            return packing(config, options.rounds, options.responses)
         case _:
             return measures.driver(config, scratch, options.driver_rows, options.driver_draws)
 
@@ -122,7 +149,7 @@ def table(found: dict[str, Any]) -> Table:
     for column in ("part", "engine alone", "pipeline", "steady ratio", "whole-run ratio", "tail"):
         shown.add_column(column, justify="left" if column == "part" else "right")
     for part, values in found.items():
-        if part == "driver":
+        if part in ("driver", "packing"):
             continue
         ours, bound = values["pipeline"], values["engine"]
         shown.add_row(
@@ -141,6 +168,10 @@ def table(found: dict[str, Any]) -> Table:
         rate = f"{values['draws_per_second']:,.0f} draws/s"
         cost = f"{values['runner_ms_per_draw']:.3f} ms CPU a draw"
         shown.add_row("driver", "simulated", rate, cost, f"{values['draws_per_second_whole']:,.0f} draws/s", "")
+    if "packing" in found:
+        values = found["packing"]
+        plain, ours = (f"{sum(values[way]) / len(values[way]):,.1f} scores/s" for way in ("plain", "ours"))
+        shown.add_row("packing", f"batches of 8: {plain}", ours, _ratio(values["packing_ratio"]), "", "")
     return shown
 
 
