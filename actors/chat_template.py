@@ -5,6 +5,7 @@ A tokenizer is not safe to use from two threads at once ("Already borrowed"): ea
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -16,6 +17,9 @@ from pipeline.errors import ConfigError
 from pipeline.kernels import thinking
 from pipeline.types import Content, Message
 
+log = logging.getLogger(__name__)
+
+_PROBE = "Hello, world! It's 12,345 - naïve\n\tprint('x')  # ok"
 _UNBOUNDED = 10**9
 """Tokenizers without a limit of their own say 1e30."""
 
@@ -64,7 +68,7 @@ class ModelText:
         """The model's ``transformers`` tokenizer, with the template that was asked for."""
         from transformers import AutoTokenizer
 
-        tokenizer = self._load(AutoTokenizer, "tokenizer")
+        tokenizer = _as_saved(self._load(AutoTokenizer, "tokenizer"), locate(self.model, f"{self.section}.model"))
         if (template := self.template_text()) is not None:
             tokenizer.chat_template = template
         return tokenizer
@@ -141,6 +145,29 @@ class ChatTokenizer:
             ids = [i for i in ids if i in self._special_tags or i not in self._specials]
         text = self._tokenizer.decode(ids, skip_special_tokens=not keeps, clean_up_tokenization_spaces=False)
         return str(text)
+
+
+def _as_saved(tokenizer: Any, place: str) -> Any:
+    """The tokenizer, or the one that tokenizer.json describes where ``AutoTokenizer`` has made another one of it.
+
+    For some architectures (Qwen 2 among them) it takes the vocabulary alone, and a class of its own choice, whatever
+    the checkpoint says; texts may then lose words without any error.
+    """
+    from transformers import PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    wanted = str(get_tokenizer_config(place).get("tokenizer_class") or "").removesuffix("Fast")
+    if wanted in ("", type(tokenizer).__name__.removesuffix("Fast")) or type(tokenizer) is PreTrainedTokenizerFast:
+        return tokenizer
+    try:
+        saved = PreTrainedTokenizerFast.from_pretrained(place)
+    except (OSError, ValueError):  # no tokenizer.json
+        return tokenizer
+    ours, theirs = (t(_PROBE, add_special_tokens=False)["input_ids"] for t in (saved, tokenizer))
+    if ours == theirs:
+        return tokenizer
+    log.warning("%s: AutoTokenizer makes a %s of it; tokenizer.json is used instead", place, type(tokenizer).__name__)
+    return saved
 
 
 def turns(content: Content) -> tuple[Message, ...]:

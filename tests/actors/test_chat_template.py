@@ -115,6 +115,18 @@ def test_prompts_that_would_kill_an_engine(model: Path) -> None:
     tokenizer(model).check((1,) * (tiny.CONTEXT - 1))
 
 
+def test_a_tokenizer_is_what_was_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """``AutoTokenizer`` makes byte-level BPE of any tokenizer of a Qwen2 model; the words of this one would be lost."""
+    from transformers import AutoTokenizer, Qwen2Config
+
+    Qwen2Config(vocab_size=tiny.VOCABULARY, max_position_embeddings=tiny.CONTEXT).save_pretrained(tmp_path)
+    tiny.save_tokenizer(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path)("w1 w2", add_special_tokens=False)["input_ids"] == []
+    expected = [tiny.BOS, tiny.USER, word(1), word(2), tiny.TURN, tiny.ASSISTANT]
+    assert tokenizer(tmp_path).render("w1 w2", "chat") == expected
+    assert "tokenizer.json is used instead" in caplog.text
+
+
 def test_a_model_that_does_not_load(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"generator\.model=.* cannot be loaded"):
