@@ -56,7 +56,7 @@ def soft(rewards: ArrayLike, beta: float, rng: np.random.Generator) -> int:
 
     Takes exactly one uniform number from ``rng``.
     """
-    return _draw(soft_weights(rewards, beta), rng)
+    return pick(soft_weights(rewards, beta), rng)
 
 
 def snis_ess(rewards: ArrayLike, beta: float) -> float:
@@ -156,8 +156,8 @@ def _check_beta(beta: float) -> None:
         raise ValueError(f"beta must be positive and finite, got {beta!r}")
 
 
-def _draw(weights: NDArray[np.float64], rng: np.random.Generator) -> int:
-    """Index i with probability weights[i], by inverting the distribution function at one uniform number."""
+def pick(weights: NDArray[np.float64], rng: np.random.Generator) -> int:
+    """Index i with probability weights[i] (they sum to 1), never one of weight 0. Takes one number from ``rng``."""
     total = np.cumsum(weights)
     i = int(np.searchsorted(total, rng.random() * total[-1], side="right"))
     return min(i, int(np.flatnonzero(weights)[-1]))  # rounding must not reach past the last possible one
