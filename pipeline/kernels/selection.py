@@ -79,8 +79,10 @@ def majority(classes: Classes, weights: ArrayLike | None = None) -> int:
     return max(members.values(), key=lambda idx: math.fsum(w[idx]))[0]
 
 
-def weighted_majority(classes: Classes, rewards: ArrayLike, beta: float) -> int:
+def weighted_majority(classes: Classes, rewards: ArrayLike, beta: float, weights: ArrayLike | None = None) -> int:
     """Weighted majority vote (WMV): votes weigh softmax(r / beta); the best member of the winning class.
+
+    ``weights``, (n,), finite and >= 0, says how often each candidate votes (once, unless given).
 
     Ties between classes go to the class whose first vote came first; within the class the answer is the same,
     so its member of highest reward represents it. The softmax runs over the candidates with a class only: a None
@@ -92,10 +94,11 @@ def weighted_majority(classes: Classes, rewards: ArrayLike, beta: float) -> int:
     if all(c is None for c in classes):
         _check_beta(beta)
         return best(r)
+    times = _vote_weights(len(classes), weights)
     voting = np.array([c is not None for c in classes])
     # Weights of the voters alone: beside a much better candidate without an answer, all of theirs would be 0.
     w = np.zeros(r.size)
-    w[voting] = soft_weights(r[voting], beta)
+    w[voting] = soft_weights(r[voting], beta) * times[voting]
     winner = classes[majority(classes, w)]
     members = [i for i, c in enumerate(classes) if c == winner]
     return members[best(r[members])]
