@@ -32,7 +32,8 @@ def rhat(values: ArrayLike) -> float:
     if x is None:
         return math.nan
     halves = _split(x)
-    folded = _split(np.abs(_finite_order(x) - np.median(_finite_order(x))))
+    ordered = _finite_order(halves)
+    folded = np.abs(ordered - np.median(ordered))
     return max(_basic_rhat(_z(halves)), _basic_rhat(_z(folded)))
 
 

@@ -173,13 +173,14 @@ def answer(chains: Sequence[Chain], config: Config, key: Key) -> Result:
     classes = _classes(traces, votes, config)
     kept_state = _keep(traces, votes, classes, config, key)
     rungs = [rung for chain in chains for rung in chain.rungs]
+    found = diagnostics.of_prompt(traces, _beta(config), config.burn_in, classes)
     return Result(
         response=kept_state.response,
         reward=kept_state.reward,
         steps=len(traces[0].states),
         candidates=sum(rung.drawn for rung in rungs),
         generated_tokens=sum(rung.tokens for rung in rungs),
-        columns=dict(diagnostics.of_prompt(traces, _beta(config), config.burn_in, classes)),
+        columns={name: value for name, value in found.items() if not math.isnan(value)},
     )
 
 
