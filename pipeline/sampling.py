@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.sections import GeneratorConfig
+
 _PENALTY = (
     "a penalty treats tokens of the prompt and of the response differently, so that a response that is cut and "
     "continued would follow another law than the one it was drawn from; leave it out, or train it into the model"
@@ -65,3 +67,9 @@ def refused(options: Mapping[str, Any], place: str) -> Iterator[str]:
             yield f"{place}.{name} is refused: {REFUSED[name]}"
         elif isinstance(value, Mapping):
             yield from refused(value, f"{place}.{name}")
+
+
+def check_suffixes(generator: GeneratorConfig) -> None:
+    """Raises ``ValueError`` if an engine's further arguments make suffixes follow another law than the model's own."""
+    for problem in refused(getattr(generator, "engine_args", {}), "generator.engine_args"):
+        raise ValueError(problem)

@@ -24,7 +24,7 @@ from pipeline.kernels.answers import extract
 from pipeline.kernels.choice import UTILITIES, choose, classify, votes_on_answers
 from pipeline.kernels.trace import Ballot, Trace, ballot, kept, states
 from pipeline.keys import Key
-from pipeline.sampling import refused
+from pipeline.sampling import check_suffixes
 from pipeline.sections import AnswerConfig, GeneratorConfig, MethodConfig
 from pipeline.types import Candidate, Prompt, Result
 
@@ -119,8 +119,7 @@ def validate_generator(config: Config, generator: GeneratorConfig) -> None:
         raise ValueError(
             "generator.temperature = 0: every proposal would be the current state again; chains need a temperature"
         )
-    for problem in refused(getattr(generator, "engine_args", {}), "generator.engine_args"):
-        raise ValueError(problem)
+    check_suffixes(generator)
 
 
 def run(prompt: Prompt, config: Config, key: Key) -> Program:

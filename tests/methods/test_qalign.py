@@ -254,8 +254,8 @@ def test_selections_over_states_with_repeats() -> None:
 
 
 def test_answers_are_diagnosed_where_they_vote() -> None:
-    config = settings(select="majority", answer={"how": "regex", "pattern": "^.?"})
-    assert {"answer_changed", "rhat_answer", "ess_answer"} <= set(run(config).columns)
+    config = settings(select="majority", steps=100, answer={"how": "regex", "pattern": ".?$"})
+    assert 0 < run(config).columns["answer_changed"] < 1
     assert not any("answer" in name for name in run(settings()).columns)
 
 
