@@ -39,6 +39,14 @@ def test_every_cluster_of_the_gallery_loads(part: Path) -> None:
     assert load(["toy", str(part)]).cluster
 
 
+@pytest.mark.parametrize("job", ["qalign_general", "qalign_task", "best_of_n"])
+@pytest.mark.parametrize("part", sorted((CONF / "data").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_data_set_of_the_gallery_goes_with_every_job(part: Path, job: str) -> None:
+    run = load([job, f"conf/data/{part.name}"])
+    assert run.data.limit == 128
+    assert run.method.name == job.partition("_")[0] or job == "best_of_n"
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

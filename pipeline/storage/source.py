@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.plugin import nearest
 from pipeline.sections import DataConfig
+from pipeline.storage.prompt_text import fields, is_text
 
 PARQUET = (".parquet", ".pq")
 JSON_LINES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
@@ -243,12 +244,15 @@ def _unify(schema: pa.Schema, found: pa.Schema, first_url: str, url: str) -> pa.
 
 
 def _check_columns(config: DataConfig, schema: pa.Schema, urls: list[str]) -> None:
-    for key, column in (("data.prompt", config.prompt), ("data.id", config.id)):
+    columns = [("data.prompt", name) for name in _prompt_columns(config, schema)]
+    for key, column in (*columns, ("data.id", config.id)):
         if column is not None and column not in schema.names:
             raise InputError(
                 f"{key}: {_some(urls)} has no column {column!r}{nearest(column, schema.names)}; "
                 f"its columns are: {', '.join(schema.names)}"
             )
+    if is_text(config.prompt, schema.names):
+        return
     kind = schema.field(config.prompt).type
     texts = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     if not (texts or _is_messages(kind)):
@@ -256,6 +260,16 @@ def _check_columns(config: DataConfig, schema: pa.Schema, urls: list[str]) -> No
             f"data.prompt: column {config.prompt!r} of {_some(urls)} is {kind}; "
             "it must hold strings or lists of {role, content}"
         )
+
+
+def _prompt_columns(config: DataConfig, schema: pa.Schema) -> list[str]:
+    """The columns that prompts are made of."""
+    if not is_text(config.prompt, schema.names):
+        return [config.prompt]
+    try:
+        return fields(config.prompt)
+    except ValueError as error:
+        raise InputError(f"data.prompt = {config.prompt!r}: {error}") from None
 
 
 def _is_messages(kind: pa.DataType) -> bool:
