@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 import conf
 from pipeline import plugin
 from pipeline.errors import ConfigError
+from pipeline.sampling import refused
 from pipeline.sections import ClusterConfig, DataConfig, RunConfig
 
 CONF = Path(conf.__file__).parent
@@ -196,6 +197,9 @@ def _check_nested_keys(section: str, schema: type[Any], settings: Mapping[str, A
 def _check_keys(section: str, settings: Mapping[str, Any], known: list[str]) -> None:
     for key in settings:
         if key not in known:
+            if section == "generator":
+                for problem in refused({key: settings[key]}, section):
+                    raise ConfigError(problem)
             place = f"{section}.{key}" if section else str(key)
             raise ConfigError(
                 f"unknown key {place!r}{plugin.nearest(str(key), known)}; valid here: {', '.join(sorted(known))}"
@@ -255,5 +259,10 @@ def _check_run(run: RunConfig) -> None:
         raise ConfigError("generator.temperature = 0 makes all draws the same: set method.n=1, or a temperature")
     if not 0 < run.generator.top_p <= 1:
         raise ConfigError(f"generator.top_p = {run.generator.top_p}: it must lie in (0, 1]")
+    if check := getattr(plugin.load("method", run.method.name), "validate_generator", None):
+        try:
+            check(run.method, run.generator)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
     if run.seed < 0:
         raise ConfigError(f"seed = {run.seed}: it must not be negative")

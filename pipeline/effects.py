@@ -4,15 +4,18 @@
     text = yield from sample(key.child("critique"), messages)   # Text
     rewards = yield from score(key.child("given"), responses)   # tuple[float, ...]
     more = yield from grant(key.child("grant"), rewards)        # int
+    ends = yield from together([chain(0), chain(1)])            # what each of these sub-programs returned
+    yield from verdict(key.child("draw", 3), accepted=True)     # a word about an earlier draw, for its record
 
 The effect says what is wanted and under which name; batching, routing, retries and the journal are the
-executor's. Two effects of one program must never share a name.
+executor's. Two effects of one program, or of sub-programs of one program, must never share a name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 from pipeline.keys import Key
 from pipeline.types import Candidate, Kind, Message, Result, Text
@@ -66,9 +69,36 @@ class Grant:
     round: int = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Together:
+    """Sub-programs that go on side by side, each at its own pace; the reply is what they return, in their order.
+
+    A sub-program is a generator like the program itself. It must not depend on what another one does meanwhile:
+    then, and only then, the order in which replies arrive changes nothing.
+    """
+
+    programs: tuple[Generator[Any, Any, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the draw named ``draw`` (``Draw.key`` with the draw's index) became a chain's state. Has no reply.
+
+    It is the column ``accepted`` of the draw's row in the candidates table. A verdict must follow from the draw's
+    name and the replies alone, since a replay passes it again.
+    """
+
+    draw: Key
+    accepted: bool
+
+
+R = TypeVar("R")
 Effect = Draw | Sample | Score | Grant
-Reply = tuple[Candidate, ...] | Text | tuple[float, ...] | int
-Program = Generator[Effect, Reply, Result]
+"""What somebody outside has to answer."""
+Wish = Effect | Together | Verdict
+"""Whatever a program may yield."""
+Reply = tuple[Candidate, ...] | Text | tuple[float, ...] | int | tuple[Any, ...]
+Program = Generator[Wish, Reply, Result]
 """A method at work on one prompt."""
 
 
@@ -111,3 +141,14 @@ def grant(key: Key, rewards: tuple[float, ...], *, round: int = 0) -> Generator[
     reply = yield Grant(key, rewards, round)
     assert isinstance(reply, int)
     return reply
+
+
+def together(programs: Iterable[Generator[Wish, Reply, R]]) -> Generator[Wish, Reply, tuple[R, ...]]:
+    """``ends = yield from together([a, b])``: runs sub-programs side by side, returns what each returned."""
+    reply = yield Together(tuple(programs))
+    return cast(tuple[R, ...], reply)
+
+
+def verdict(draw: Key, *, accepted: bool) -> Generator[Wish, Reply, None]:
+    """``yield from verdict(key.child(i), accepted=True)``: says what became of draw ``i`` of an earlier ``Draw``."""
+    yield Verdict(draw, accepted)

@@ -11,9 +11,10 @@ class DataConfig:
     """Where prompts come from.
 
     ``input``: a file, a glob or a list of both; any fsspec URL; Parquet or JSON lines. ``prompt``: the column
-    with a string or a list of ``{role, content}``. ``id``: the column of unique strings; by default ``id`` if
-    there is one, else rows are named after their file and position. ``template``: ``chat`` renders the model's
-    chat template, ``raw`` takes text as it is, ``auto`` is ``chat`` where the tokenizer has a template.
+    with a string or a list of ``{role, content}``, or a text with columns in it: ``{question} A. {choices[0]}``.
+    ``id``: the column of unique strings; by default ``id`` if there is one, else rows are named after their file and
+    position. ``template``: ``chat`` renders the model's chat template, ``raw`` takes text as it is, ``auto`` is
+    ``chat`` where the tokenizer has a template.
     """
 
     input: Any = None

@@ -12,6 +12,8 @@ from pipeline.errors import ConfigError
 
 BASE = ["out=x", "data.input=p.jsonl", "generator=toy", "reward=toy"]
 
+QALIGN = ["method=qalign", "method.beta=0.5"]
+
 
 def test_files_then_overrides_and_later_ones_win(tmp_path: Path) -> None:
     a, b = tmp_path / "a.yaml", tmp_path / "b.yaml"
@@ -35,6 +37,14 @@ def test_every_job_of_the_gallery_loads(job: str) -> None:
 @pytest.mark.parametrize("part", sorted((CONF / "cluster").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_cluster_of_the_gallery_loads(part: Path) -> None:
     assert load(["toy", str(part)]).cluster
+
+
+@pytest.mark.parametrize("job", ["qalign_general", "qalign_task", "best_of_n"])
+@pytest.mark.parametrize("part", sorted((CONF / "data").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_data_set_of_the_gallery_goes_with_every_job(part: Path, job: str) -> None:
+    run = load([job, f"conf/data/{part.name}"])
+    assert run.data.limit == 128
+    assert run.method.name == job.partition("_")[0] or job == "best_of_n"
 
 
 @pytest.mark.parametrize(
@@ -80,6 +90,40 @@ def test_every_cluster_of_the_gallery_loads(part: Path) -> None:
         (["method.answer.how=maths"], r"method.answer: .*maths"),
         (["method.answer.how=regex"], r"method.answer: .*pattern"),
         (["method.answer.how=regex", "method.answer.pattern='(1'"], r"method.answer: "),
+        ([*QALIGN, "method.beta=null"], r"method.beta is missing: .*choose it on prompts of their own"),
+        (["method=qalign"], r"method.beta is missing"),
+        ([*QALIGN, "method.beta=0"], r"method.beta = 0.*positive and finite"),
+        ([*QALIGN, "method.beta=-0.5"], r"method.beta = -0.5: it must be positive"),
+        ([*QALIGN, "method.beta=.nan"], r"method.beta = nan: it must be positive"),
+        ([*QALIGN, "method.beta=.inf"], r"method.beta = inf: it must be positive and finite"),
+        ([*QALIGN, "method.steps=-1"], r"method.steps = -1: it must be at least 0"),
+        ([*QALIGN, "method.chains=0"], r"method.chains = 0: it must be at least 1"),
+        ([*QALIGN, "method.proposals=0"], r"method.proposals = 0: it must be at least 1"),
+        ([*QALIGN, "method.swap_every=0"], r"method.swap_every = 0: it must be at least 1"),
+        ([*QALIGN, "method.thin=0"], r"method.thin = 0: it must be at least 1"),
+        ([*QALIGN, "method.steps=4", "method.burn_in=5"], r"method.burn_in = 5: of 4 steps none would be left"),
+        ([*QALIGN, "method.ladder=[2.0,1.5]"], r"method.ladder = \[2.0, 1.5\]: betas must rise from method.beta = 0.5"),
+        ([*QALIGN, "method.ladder=[0.5]"], r"method.ladder = \[0.5\]: betas must rise"),
+        ([*QALIGN, "method.select=soft"], r"method.select = 'soft': choose one of mbr"),
+        ([*QALIGN, "method.utility=bleu"], r"method.utility = 'bleu'"),
+        ([*QALIGN, "method.stop.every=1"], r"method.stop.every = 1: a check needs at least 4 steps"),
+        ([*QALIGN, "method.stop.every=8", "method.stop.rhat=1"], r"method.stop.rhat = 1.0: it must be above 1"),
+        ([*QALIGN, "method.stop.ess=0"], r"method.stop.ess = 0.0: it must be positive"),
+        ([*QALIGN, "method.answer.how=maths"], r"method.answer: .*maths"),
+        ([*QALIGN, "generator=vllm", "generator.temperature=0"], r"temperature = 0: every proposal would be the curr"),
+        (["generator=vllm", "generator.repetition_penalty=1.1"], r"repetition_penalty is refused: a penalty treats"),
+        (["generator=vllm", "generator.presence_penalty=1"], r"generator.presence_penalty is refused: a penalty"),
+        (
+            ["generator=transformers", "generator.stop=[END]"],
+            r"generator.stop is refused: a stop string .* across a cut",
+        ),
+        (["generator=vllm", "generator.min_tokens=5"], r"generator.min_tokens is refused: a least number of tokens"),
+        (["generator=vllm", "generator.guided_decoding.regex=a"], r"guided_decoding is refused: a grammar"),
+        (
+            [*QALIGN, "generator=vllm", "generator.engine_args.override_generation_config.repetition_penalty=1.2"],
+            r"generator.engine_args.override_generation_config.repetition_penalty is refused: a penalty",
+        ),
+        ([*QALIGN, "generator=vllm", "generator.engine_args.logits_processors=[x]"], r"logits_processors is refused"),
     ],
 )
 def test_mistakes_are_named(overrides: list[str], message: str) -> None:

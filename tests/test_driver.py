@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.driver import Driver, Suspended
-from pipeline.effects import Draw, Program, draw, grant, sample, score
+from pipeline.effects import Draw, Program, Wish, draw, grant, sample, score, together, verdict
 from pipeline.keys import Key
 from pipeline.types import Candidate, Message, Result, RowError, Text
 from tests.toy_world import ToyWorld, toy_prompt
@@ -137,3 +138,133 @@ def test_two_programs_for_a_row_are_refused() -> None:
     driver.start("r", chain("r", [1]))
     with pytest.raises(ValueError, match="already has a program"):
         driver.start("r", chain("r", [1]))
+
+
+Tree = list["int | Tree"]
+trees = st.recursive(
+    st.lists(st.integers(0, 3), max_size=4), lambda inner: st.lists(st.one_of(st.integers(0, 2), inner), max_size=3)
+)
+
+
+def strand(key: Key, tree: Tree) -> Generator[Wish, Any, str]:
+    """A number draws so many; a list of lists goes on side by side. Returns what was seen, in order."""
+    seen = []
+    for i, node in enumerate(tree):
+        if isinstance(node, int):
+            seen += [c.response for c in (yield from draw(key.child(i), node))]
+        else:
+            parts = [strand(key.child(i, j), part if isinstance(part, list) else [part]) for j, part in enumerate(node)]
+            seen.append(f"({','.join((yield from together(parts)))})")
+    return " ".join(seen)
+
+
+def branching(row: str, tree: Tree) -> Program:
+    seen = yield from strand(Key(0, row), tree)
+    return Result(seen, 0.0, 1, 1, 0)
+
+
+@given(st.lists(trees, min_size=1, max_size=3), st.integers(0, 2**32))
+def test_strands_end_the_same_in_any_order_of_arrival(shapes: list[Tree], shuffle: int) -> None:
+    prompts = {f"r{i}": toy_prompt(f"r{i}") for i in range(len(shapes))}
+
+    def outcomes(order: int | None) -> dict[str, Any]:
+        return ToyWorld().run({f"r{i}": branching(f"r{i}", s) for i, s in enumerate(shapes)}, prompts, order)
+
+    assert outcomes(None) == outcomes(shuffle)
+
+
+def line(row: str, name: int, steps: int) -> Generator[Wish, Any, int]:
+    for step in range(steps):
+        yield from draw(Key(0, row).child(name, step), 1)
+        yield from verdict(Key(0, row).child(name, step, 0), accepted=bool(step % 2))
+    return steps
+
+
+def lines(row: str, *steps: int) -> Program:
+    """Strands of so many draws, then one more draw of all."""
+    done = yield from together([line(row, i, n) for i, n in enumerate(steps)])
+    yield from draw(Key(0, row).child("all"), 1)
+    return Result(str(done), 0.0, 1, 1, 0)
+
+
+CANDIDATE = Candidate("x", (1,), "stop", 0.0)
+
+
+def test_a_slow_strand_holds_no_other() -> None:
+    driver = Driver()
+    driver.start("r", lines("r", 3, 3))
+    for _ in range(3):
+        for ask in list(driver.asks()):
+            if ask.strand == (-1, 1):
+                driver.tell(ask, CANDIDATE)
+    assert [v.accepted for _, v in driver.verdicts()] == [False, True, False]
+    assert driver.running == 1
+
+
+@pytest.mark.parametrize("last_first", [False, True])
+@pytest.mark.parametrize(("turns", "asked"), [(1, 2), (2, 4), (3, 5), (4, 6), (5, 6)])
+def test_strands_are_suspended_at_the_same_depth_in_any_order(turns: int, asked: int, last_first: bool) -> None:
+    """Strands of 2 and 3 draws and one draw behind them: four in series."""
+    driver, seen = Driver(turns=turns), []
+    driver.start("r", lines("r", 2, 3))
+    pending: list[Any] = []
+    while driver.running:
+        pending += driver.asks()
+        ask = pending.pop(-1 if last_first else 0)
+        seen.append(ask.key)
+        driver.tell(ask, CANDIDATE)
+    ((_, outcome),) = driver.outcomes()
+    assert len(set(seen)) == len(seen) == asked
+    assert outcome == (Suspended("segment") if turns <= 3 else Result("(2, 3)", 0.0, 1, 1, 0))
+
+
+def test_an_error_in_a_strand_ends_its_row_and_closes_the_others() -> None:
+    closed = []
+
+    def careful(key: Key) -> Generator[Wish, Any, None]:
+        try:
+            yield from draw(key, 1)
+        finally:
+            closed.append(key.path)
+
+    def broken() -> Generator[Wish, Any, None]:
+        yield from draw(Key(0, "r", ("b",)), 1)
+        raise ValueError("of no use")
+
+    def both() -> Program:
+        yield from together([careful(Key(0, "r", ("a",))), broken()])
+        return Result("", 0.0, 0, 0, 0)
+
+    driver = Driver()
+    driver.start("r", both())
+    first, second = driver.asks()
+    driver.tell(second, CANDIDATE)
+    assert list(driver.outcomes()) == [("r", RowError("method", "ValueError", "of no use"))]
+    assert closed == [("a",)]
+    driver.tell(first, CANDIDATE)
+    assert not list(driver.outcomes())
+
+
+def test_an_answer_to_a_program_that_has_split_since_is_ignored() -> None:
+    def split() -> Program:
+        key = Key(0, "r")
+        yield from draw(key.child("first"), 1)
+        ends = yield from together([line("r", 0, 1), line("r", 1, 1)])
+        return Result(str(ends), 0.0, 0, 0, 0)
+
+    driver = Driver()
+    driver.start("r", split())
+    (first,) = driver.asks()
+    driver.tell(first, CANDIDATE)
+    driver.tell(first, CANDIDATE)
+    for ask in list(driver.asks()):
+        driver.tell(ask, CANDIDATE)
+    assert list(driver.outcomes()) == [("r", Result("(1, 1)", 0.0, 0, 0, 0))]
+
+
+def test_nothing_side_by_side_is_over_at_once() -> None:
+    def idle() -> Program:
+        ends = yield from together([])
+        return Result(str(ends), 0.0, 0, 0, 0)
+
+    assert ToyWorld().run({"r": idle()}, {"r": toy_prompt("r")})["r"] == Result("()", 0.0, 0, 0, 0)

@@ -56,7 +56,7 @@ def soft(rewards: ArrayLike, beta: float, rng: np.random.Generator) -> int:
 
     Takes exactly one uniform number from ``rng``.
     """
-    return _draw(soft_weights(rewards, beta), rng)
+    return pick(soft_weights(rewards, beta), rng)
 
 
 def snis_ess(rewards: ArrayLike, beta: float) -> float:
@@ -79,8 +79,10 @@ def majority(classes: Classes, weights: ArrayLike | None = None) -> int:
     return max(members.values(), key=lambda idx: math.fsum(w[idx]))[0]
 
 
-def weighted_majority(classes: Classes, rewards: ArrayLike, beta: float) -> int:
+def weighted_majority(classes: Classes, rewards: ArrayLike, beta: float, weights: ArrayLike | None = None) -> int:
     """Weighted majority vote (WMV): votes weigh softmax(r / beta); the best member of the winning class.
+
+    ``weights``, (n,), finite and >= 0, says how often each candidate votes (once, unless given).
 
     Ties between classes go to the class whose first vote came first; within the class the answer is the same,
     so its member of highest reward represents it. The softmax runs over the candidates with a class only: a None
@@ -92,10 +94,11 @@ def weighted_majority(classes: Classes, rewards: ArrayLike, beta: float) -> int:
     if all(c is None for c in classes):
         _check_beta(beta)
         return best(r)
+    times = _vote_weights(len(classes), weights)
     voting = np.array([c is not None for c in classes])
     # Weights of the voters alone: beside a much better candidate without an answer, all of theirs would be 0.
     w = np.zeros(r.size)
-    w[voting] = soft_weights(r[voting], beta)
+    w[voting] = soft_weights(r[voting], beta) * times[voting]
     winner = classes[majority(classes, w)]
     members = [i for i, c in enumerate(classes) if c == winner]
     return members[best(r[members])]
@@ -156,8 +159,8 @@ def _check_beta(beta: float) -> None:
         raise ValueError(f"beta must be positive and finite, got {beta!r}")
 
 
-def _draw(weights: NDArray[np.float64], rng: np.random.Generator) -> int:
-    """Index i with probability weights[i], by inverting the distribution function at one uniform number."""
+def pick(weights: NDArray[np.float64], rng: np.random.Generator) -> int:
+    """Index i with probability weights[i] (they sum to 1), never one of weight 0. Takes one number from ``rng``."""
     total = np.cumsum(weights)
     i = int(np.searchsorted(total, rng.random() * total[-1], side="right"))
     return min(i, int(np.flatnonzero(weights)[-1]))  # rounding must not reach past the last possible one

@@ -60,7 +60,7 @@ def scan(url: str, prompt: str) -> Scan:
 
 def read(url: str, schema: pa.Schema, prompt: str, size: int) -> Iterator[pa.Table]:
     """The rows in tables of at most ``size``; column ``WRONG`` follows the schema's where a prompt was wrong."""
-    kind = schema.field(prompt).type
+    kind = schema.field(prompt).type if prompt in schema.names else pa.string()  # a text with columns in it
     form = "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else "messages"
     for _, values in _slices(url, size):
         wrong = [_why(value.get(prompt), form) for value in values]

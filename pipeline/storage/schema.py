@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from pipeline.storage.prompt_text import is_text
+
 CANDIDATES = pa.schema(
     [
         ("id", pa.string()),
@@ -92,5 +94,6 @@ def rejects_schema(input_schema: pa.Schema, prompt: str, id_column: str | None) 
 
 def _with_row(fixed: pa.Schema, input_schema: pa.Schema, prompt: str, id_column: str | None) -> pa.Schema:
     others = [pa.field(out, input_schema.field(name).type) for name, out in carried(input_schema, prompt, id_column)]
-    head = [fixed.field(0), pa.field("prompt", input_schema.field(prompt).type)]
+    kind = pa.string() if is_text(prompt, input_schema.names) else input_schema.field(prompt).type
+    head = [fixed.field(0), pa.field("prompt", kind)]
     return pa.schema([*head, *list(fixed)[1:], *others])

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import InputError
 from pipeline.keys import digest
+from pipeline.storage import prompt_text
 from pipeline.storage import source as sources
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.schema import (
@@ -87,9 +88,17 @@ def check_unique(folder: Folder, source: Source, shards: int) -> None:
 
 
 def prompts(shard: pa.Table, prompt: str) -> Iterator[tuple[str, Content | RowError]]:
-    """Each row's id and prompt, or what is wrong with it."""
-    for name, wrong, value in zip(*(shard.column(c).to_pylist() for c in (ID, WRONG, prompt)), strict=True):
-        yield name, _content(value) if wrong is None else RowError("prompt", "WrongType", wrong)
+    """Each row's id and prompt (a column, or a text with fields), or what is wrong with it."""
+    made = prompt_text.is_text(prompt, shard.column_names)
+    values = prompt_text.column(shard, prompt).to_pylist()
+    names, wrongs = (shard.column(c).to_pylist() for c in (ID, WRONG))
+    for i, (name, wrong, value) in enumerate(zip(names, wrongs, values, strict=True)):
+        if wrong is not None:
+            yield name, RowError("prompt", "WrongType", wrong)
+        elif made and value is None:
+            yield name, prompt_text.missing(prompt, shard.slice(i, 1).to_pylist()[0])
+        else:
+            yield name, _content(value)
 
 
 def collect(shard: pa.Table, outcomes: pa.Table, source: Source, prompt: str) -> tuple[pa.Table, pa.Table]:
@@ -119,7 +128,7 @@ def _beside(
     id_column: str | None,
 ) -> pa.Table:
     columns: dict[str, Any] = {name: outcomes.column(name) for name in fixed.names}
-    columns["prompt"] = shard.column(prompt)
+    columns["prompt"] = prompt_text.column(shard, prompt)
     columns |= {out: shard.column(name) for name, out in carried(input_schema, prompt, id_column)}
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 

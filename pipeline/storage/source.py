@@ -19,6 +19,7 @@ from pipeline.plugin import nearest
 from pipeline.sections import DataConfig
 from pipeline.storage import json_lines
 from pipeline.storage.folder import file_system
+from pipeline.storage.prompt_text import fields, is_text
 from pipeline.storage.sampled_digest import sampled_digest
 
 PARQUET = (".parquet", ".pq")
@@ -219,7 +220,8 @@ def _unify(schema: pa.Schema, found: pa.Schema, first_url: str, url: str) -> pa.
 
 
 def _check_columns(config: DataConfig, schema: pa.Schema, url: str) -> None:
-    for key, column in (("data.prompt", config.prompt), ("data.id", config.id)):
+    columns = [("data.prompt", name) for name in _prompt_columns(config, schema)]
+    for key, column in (*columns, ("data.id", config.id)):
         if column is not None and column not in schema.names:
             raise InputError(
                 f"{key}: {url} has no column {column!r}{nearest(column, schema.names)}; "
@@ -228,6 +230,8 @@ def _check_columns(config: DataConfig, schema: pa.Schema, url: str) -> None:
 
 
 def _check_prompt_type(config: DataConfig, schema: pa.Schema, urls: list[str]) -> None:
+    if is_text(config.prompt, schema.names):
+        return
     kind = schema.field(config.prompt).type
     texts = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     if not (texts or _is_messages(kind)):
@@ -235,6 +239,16 @@ def _check_prompt_type(config: DataConfig, schema: pa.Schema, urls: list[str]) -
             f"data.prompt: column {config.prompt!r} of {_some(urls)} is {kind}; it must hold strings or lists of "
             "{role, content} with strings in both: name another column, or convert this one"
         )
+
+
+def _prompt_columns(config: DataConfig, schema: pa.Schema) -> list[str]:
+    """The columns that prompts are made of."""
+    if not is_text(config.prompt, schema.names):
+        return [config.prompt]
+    try:
+        return fields(config.prompt)
+    except ValueError as error:
+        raise InputError(f"data.prompt = {config.prompt!r}: {error}") from None
 
 
 def _is_messages(kind: pa.DataType) -> bool:
