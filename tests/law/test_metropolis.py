@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.kernels import metropolis
 from tests.law.exact_chain import ExactChain, Floats, Tokens, count_all, drift, imbalance, without_end
@@ -32,6 +34,15 @@ def test_detailed_balance(chain: ExactChain, proposals: int, beta: float) -> Non
     assert np.abs(matrix.sum(1) - 1).max() < EXACT
     assert imbalance(chain.target(beta), matrix) < EXACT
     assert drift(chain.target(beta), np.linalg.matrix_power(matrix, 3)) < EXACT
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.floats(0.05, 20), st.integers(1, 2), st.floats(1.1, 50))
+def test_every_model_is_balanced(model: int, beta: float, proposals: int, ratio: float) -> None:
+    chain = ExactChain(3, prompt=f"model {model}")
+    assert imbalance(chain.target(beta), chain.matrix(beta, proposals)) < EXACT
+    joint = np.kron(chain.target(beta), chain.target(beta * ratio))
+    assert imbalance(joint, chain.swaps(beta, beta * ratio)) < EXACT
 
 
 def test_detailed_balance_with_a_noisy_reward_that_stays_with_its_draw() -> None:
