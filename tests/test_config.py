@@ -29,6 +29,13 @@ def test_the_yaml_of_a_configuration_gives_it_back(tmp_path: Path) -> None:
     assert load([str(tmp_path / "config.yaml")]) == run
 
 
+def test_an_infinite_rung_survives_its_yaml(tmp_path: Path) -> None:
+    run = load([], [*BASE, *QALIGN, "method.ladder=[2,.inf]"])
+    (tmp_path / "config.yaml").write_text(to_yaml(run))
+    assert load([str(tmp_path / "config.yaml")]) == run
+    assert to_dict(run)["method"]["ladder"] == [2.0, float("inf")]
+
+
 @pytest.mark.parametrize("job", sorted(p.stem for p in (CONF / "job").glob("*.yaml")))
 def test_every_job_of_the_gallery_loads(job: str) -> None:
     assert load([job]).out

@@ -56,7 +56,8 @@ class Config(MethodConfig):
     (plain draws); each chain then has all rungs, and every ``swap_every`` steps neighbours may exchange states.
     ``burn_in`` >= 0: first states that don't vote. ``thin`` >= 1: of the others each so-manieth votes.
     ``recycle``: proposals vote too, by the probability they had (votes and MBR only). ``utility``: what ``mbr``
-    compares by, ``rouge1`` or ``exact``.
+    compares by, ``rouge1`` or ``exact``. Every state votes alike, except that ``weighted_majority`` weighs states by
+    softmax(r / beta) once more, towards a target of half the temperature.
     """
 
     name: str = "qalign"

@@ -164,10 +164,13 @@ class JournalWriter:
 
 
 def _unique(table: pa.Table) -> pa.Table:
-    seen: dict[str, int] = {}
+    """One row per key: the first, or the first that says whether it was accepted, which may be known later."""
+    judged = pc.is_valid(table.column("accepted")).to_pylist()
+    chosen: dict[str, int] = {}
     for i, key in enumerate(table.column("key").to_pylist()):
-        seen.setdefault(key, i)
-    return table if len(seen) == table.num_rows else table.take(pa.array(list(seen.values())))
+        if key not in chosen or (judged[i] and not judged[chosen[key]]):
+            chosen[key] = i
+    return table if len(chosen) == table.num_rows else table.take(pa.array(list(chosen.values())))
 
 
 def _sorted(table: pa.Table, order: Sequence[str]) -> pa.Table:

@@ -41,8 +41,8 @@ PROMPT = "law-37"
 class ExactChain:
     """All responses of at most ``cap`` tokens; ``noise``: each reward is that much higher or lower, evenly."""
 
-    def __init__(self, cap: int, noise: float = 0.0) -> None:
-        self.prompt = toy_prompt(PROMPT, cap)
+    def __init__(self, cap: int, noise: float = 0.0, prompt: str = PROMPT) -> None:
+        self.prompt = toy_prompt(prompt, cap)
         law = ToyWorld().model.law(self.prompt.token_ids, cap)
         signs = (-noise, noise) if noise else (0.0,)
         self.items = [

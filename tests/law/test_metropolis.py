@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.kernels import metropolis
 from tests.law.exact_chain import ExactChain, Floats, Tokens, count_all, drift, imbalance, without_end
@@ -23,13 +25,24 @@ def test_the_toy_has_many_lengths_and_rewards() -> None:
     assert np.ptp([item.reward for item in CHAIN.items]) >= 4
 
 
-@pytest.mark.parametrize("beta", [0.3, 1.0, 5.0, np.inf])
-@pytest.mark.parametrize(("chain", "proposals"), [(CHAIN, 1), (CHAIN, 2), (SMALL, 3)])
+@pytest.mark.parametrize(
+    ("chain", "proposals", "beta"),
+    [(CHAIN, 1, 0.3), (CHAIN, 1, 5.0), (CHAIN, 1, np.inf), (CHAIN, 2, 0.5), (SMALL, 2, np.inf), (SMALL, 3, 1.0)],
+)
 def test_detailed_balance(chain: ExactChain, proposals: int, beta: float) -> None:
     matrix = chain.matrix(beta, proposals)
     assert np.abs(matrix.sum(1) - 1).max() < EXACT
     assert imbalance(chain.target(beta), matrix) < EXACT
     assert drift(chain.target(beta), np.linalg.matrix_power(matrix, 3)) < EXACT
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.floats(0.05, 20), st.integers(1, 2), st.floats(1.1, 50))
+def test_every_model_is_balanced(model: int, beta: float, proposals: int, ratio: float) -> None:
+    chain = ExactChain(3, prompt=f"model {model}")
+    assert imbalance(chain.target(beta), chain.matrix(beta, proposals)) < EXACT
+    joint = np.kron(chain.target(beta), chain.target(beta * ratio))
+    assert imbalance(joint, chain.swaps(beta, beta * ratio)) < EXACT
 
 
 def test_detailed_balance_with_a_noisy_reward_that_stays_with_its_draw() -> None:
@@ -81,12 +94,12 @@ MUTANTS: dict[str, tuple[int, dict[str, Any], Callable[[Tokens], float] | None]]
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_every_wrong_kernel_is_seen(mutant: str) -> None:
     proposals, changes, tilt = MUTANTS[mutant]
-    beta = 0.7
-    right, wrong = CHAIN.target(beta), CHAIN.matrix(beta, proposals, **changes)
+    beta, chain = 0.7, CHAIN if proposals == 1 else SMALL
+    right, wrong = chain.target(beta), chain.matrix(beta, proposals, **changes)
     assert imbalance(right, wrong) > SEEN
     assert drift(right, wrong) > SEEN
     if tilt is not None:  # what it samples instead is known: p exp(r / beta) N / M
-        tilted = right * [tilt(item.tokens) for item in CHAIN.items]
+        tilted = right * [tilt(item.tokens) for item in chain.items]
         assert drift(tilted / tilted.sum(), wrong) < EXACT
 
 
@@ -136,14 +149,19 @@ def only_accepted(rewards: Any, lengths: Any, beta: float) -> Floats:
     return np.asarray(w / max(w.sum(), 1e-300))
 
 
-@pytest.mark.parametrize("proposals", [1, 2])
-def test_recycled_votes_have_the_target_for_expectation(proposals: int) -> None:
-    votes = recycled(CHAIN, 0.7, proposals, metropolis.transition)
-    assert np.abs(votes - CHAIN.target(0.7)).max() < EXACT
+RECYCLED = [(CHAIN, 1), (SMALL, 2)]
 
 
-@pytest.mark.parametrize("proposals", [1, 2])
+@pytest.mark.parametrize(("chain", "proposals"), RECYCLED)
+def test_recycled_votes_have_the_target_for_expectation(chain: ExactChain, proposals: int) -> None:
+    votes = recycled(chain, 0.7, proposals, metropolis.transition)
+    assert np.abs(votes - chain.target(0.7)).max() < EXACT
+
+
+@pytest.mark.parametrize(("chain", "proposals"), RECYCLED)
 @pytest.mark.parametrize("weights", [share_evenly, exchange_roles, only_accepted, ignore_lengths])
-def test_every_wrong_recycling_weight_is_seen(weights: Callable[..., Floats], proposals: int) -> None:
-    votes = recycled(CHAIN, 0.7, proposals, weights)
-    assert np.abs(votes - CHAIN.target(0.7)).max() > SEEN
+def test_every_wrong_recycling_weight_is_seen(
+    weights: Callable[..., Floats], chain: ExactChain, proposals: int
+) -> None:
+    votes = recycled(chain, 0.7, proposals, weights)
+    assert np.abs(votes - chain.target(0.7)).max() > SEEN

@@ -140,3 +140,19 @@ def test_names_depend_on_all_that_shapes_a_reply() -> None:
 )
 def test_parts_of_other_rows_are_not_read(data: str, first: int, stop: int, may: bool) -> None:
     assert Part("p", "d", 0, 10, 1).may_hold(data, first, stop) is may
+
+
+@pytest.mark.parametrize("recovered", [False, True])
+def test_what_was_accepted_may_be_said_later(journal: Journal, recovered: bool) -> None:
+    """The row of a proposal may be on disk before its step is decided; the verdict's row then stands for both."""
+    w = writer(journal, "run1-a")
+    undecided, decided = row("a", 0), {**row("a", 0), "accepted": True}
+    w.flush([undecided, row("a", 1), {**row("a", 2), "accepted": False}])
+    w.flush([decided, row("a", 2)])
+    if recovered:
+        assert journal.recover("data", 0, 10) == 3
+    else:
+        w.commit(["a"])
+    (part,) = journal.parts()
+    table = journal.folder.read_table(part.name).sort_by("index")
+    assert table.column("accepted").to_pylist() == [True, None, False]
