@@ -76,9 +76,10 @@ class Executor:
         self.warnings = foresight.warnings(config)
         self.folder.write("config.yaml", to_yaml(config).encode())
         self._journal = Journal(Folder(self._spec.journal), self._spec.plan.run)
-        self._session.recovered = self._journal.recover(self._spec.data, 0, self._source.rows)
-        self._parts = self._journal.parts()
         self._done = read_nodes(self.folder, self._spec.plan)
+        if not any(name.startswith("ingest") for name in self._done):  # else each shard's next node adopts its own
+            self._session.recovered = self._journal.recover(self._spec.data, 0, self._source.rows)
+        self._parts = self._journal.parts()
         self._graph = Graph(len(self._source.files))
         self._ingest()
 

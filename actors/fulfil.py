@@ -17,7 +17,7 @@ from actors.pool import Pool
 from actors.protocol import BadRequest, GenerateRequest, ScoreRequest, Tokenizer
 from actors.spec import RunSpec
 from pipeline.driver import Ask, PartReply, Suspended
-from pipeline.effects import Draw, Grant, Sample, Score
+from pipeline.effects import Draw, Grant, Sample, Score, Verdict
 from pipeline.kernels.thinking import without_thinking
 from pipeline.keys import Key
 from pipeline.storage.journal import Replies, draw_digest, reply_digest
@@ -44,6 +44,7 @@ class Fulfiller:
     def __init__(self, spec: RunSpec, sources: Sources, tell: Tell, keep: Keep, counts: Counter[str]) -> None:
         self._spec, self._sources = spec, sources
         self._tell, self._keep, self._counts = tell, keep, counts
+        self._unjudged: dict[Key, dict[str, Any]] = {}
 
     def dispatch(self, ask: Ask, prompt: Prompt) -> None:
         """Begins to find the reply; may tell it at once."""
@@ -57,9 +58,17 @@ class Fulfiller:
             case Grant():
                 self._tell(ask, Suspended("grant"))
 
+    def judge(self, verdict: Verdict) -> None:
+        """Notes in the journal whether a proposal was accepted, unless the journal has it already."""
+        if row := self._unjudged.pop(verdict.draw, None):
+            self._keep({**row, "accepted": verdict.accepted})
+
     def _draw(self, ask: Ask, effect: Draw, prompt: Prompt) -> None:
         draw = draw_digest(self._spec.generator, ask.key, prompt.token_ids, effect.prefix)
         if known := self._recall(draw, self._spec.scorer):
+            row = self._sources.replies.open_row(reply_digest(draw, self._spec.scorer))
+            if row is not None and row["accepted"] is None:  # its node was killed before it could say
+                self._unjudged[ask.key] = row
             self._tell(ask, known)
             return
         if known := self._sources.replies.drawn(draw):  # by an earlier run, with another reward model
@@ -145,7 +154,10 @@ class Fulfiller:
                 return
             self._counts["rewards"] += 1
             scored = _scored(candidate, reply)
-            self._keep(self._row(ask, draw, scored, prompt, self._spec.scorer))
+            row = self._row(ask, draw, scored, prompt, self._spec.scorer)
+            if row["kind"] == "proposal":
+                self._unjudged[ask.key] = row
+            self._keep(row)
             self._tell(ask, scored if isinstance(ask.effect, Draw) else reply)
 
         strips = self._spec.config.reward.think == "strip"

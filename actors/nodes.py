@@ -11,6 +11,7 @@ import ray
 
 from actors.runner import advance, outcomes_name
 from actors.spec import RunSpec
+from pipeline import plugin
 from pipeline.graph import Advance, Collect, Done, Ingest, Ingested
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Part
@@ -62,7 +63,8 @@ def run_collect(spec: RunSpec, source: Source, node: Collect, segments: int) -> 
     folder = Folder(spec.config.out)
     outcomes = [folder.read_table(outcomes_name(Advance(node.shard, i))) for i in range(segments)]
     shard = folder.read_table(shard_name(node.shard))
-    results, rejects = collect(shard, pa.concat_tables(outcomes), source, spec.config.data.prompt)
+    own = plugin.columns(spec.config.method.name)
+    results, rejects = collect(shard, pa.concat_tables(outcomes), source, spec.config.data.prompt, own)
     files = [folder.write_table(f"results/part-{node.shard:05d}.parquet", results)]
     if rejects.num_rows:
         files.append(folder.write_table(f"rejects/part-{node.shard:05d}.parquet", rejects))

@@ -29,7 +29,7 @@ from pipeline.sections import GeneratorConfig
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.journal import Journal, JournalWriter, Part
 from pipeline.storage.manifest import NodeRecord, commit_node
-from pipeline.storage.schema import ID, OUTCOMES, ROW
+from pipeline.storage.schema import ID, ROW, outcomes_schema
 from pipeline.storage.shards import prompts, shard_name
 from pipeline.types import Content, Outcome, Prompt, Result, RowError
 
@@ -58,25 +58,27 @@ class Runner:
         first = self._shard.column(ROW)[0].as_py() if self._shard.num_rows else 0
         span = (spec.data, first, first + self._shard.num_rows)
         client = f"{spec.plan.run}-{node.shard:05d}-{node.segment:03d}-{uuid.uuid4().hex[:8]}"
-        self._writer = JournalWriter(journal, client, *span)
+        adopted = journal.left_open(f"{node.shard:05d}-")
+        self._writer = JournalWriter(journal, client, *span, adopted=adopted)
         config = spec.config
         attempts = config.cluster.attempts
         self._generators = Pool(generators, client, config.generator.max_in_flight, attempts)
         self._rewards = Pool(rewards, client, config.reward.max_in_flight, attempts)
         self._wake, self._closing = asyncio.Event(), asyncio.Event()
         self._generators.on_lost = self._rewards.on_lost = self._wake.set
-        self._driver = Driver()
+        self._driver = Driver(turns=_turns(config.cluster.segment, node.segment))
         self._prompts: dict[str, Prompt] = {}
         self._outcomes: dict[str, Outcome | Suspended] = {}
-        self._pending: list[dict[str, Any]] = []
+        self._pending: dict[str, dict[str, Any]] = {}
         self._counts: Counter[str] = Counter()
         sources = Sources(
             _tokenizer(config.generator),
-            journal.read(parts, self._shard.column(ID).to_pylist()),
+            journal.read(parts, self._shard.column(ID).to_pylist(), adopted),
             self._generators,
             self._rewards,
         )
-        self._fulfiller = Fulfiller(spec, sources, self._tell, self._pending.append, self._counts)
+        self._counts["recovered"] = sources.replies.adopted
+        self._fulfiller = Fulfiller(spec, sources, self._tell, self._keep, self._counts)
 
     async def run(self) -> NodeRecord:
         """Until every program has an outcome; then the journal part, the outcomes, and the node's manifest."""
@@ -97,13 +99,21 @@ class Runner:
     def _start_programs(self) -> None:
         config = self._spec.config
         method = plugin.load("method", config.method.name)
+        ended = self._ended_before()
         for name, content in prompts(self._shard, config.data.prompt):
+            if name in ended:
+                continue
             prompt = content if isinstance(content, RowError) else self._render(name, content)
             if isinstance(prompt, RowError):
                 self._outcomes[name] = prompt
                 continue
             self._prompts[name] = prompt
             self._driver.start(name, method.run(prompt, config.method, Key(config.seed, name)))
+
+    def _ended_before(self) -> set[str]:
+        """Rows that have an outcome in an earlier segment."""
+        earlier = [outcomes_name(Advance(self._node.shard, i)) for i in range(self._node.segment)]
+        return {name for file in earlier for name in self._folder.read_table(file, ["id"]).column("id").to_pylist()}
 
     def _render(self, name: str, content: Content) -> Prompt | RowError:
         config, tokenizer = self._spec.config, _tokenizer(self._spec.config.generator)
@@ -121,6 +131,8 @@ class Runner:
         while True:
             for ask in self._driver.asks():
                 self._fulfiller.dispatch(ask, self._prompts[ask.row])
+            for _, verdict in self._driver.verdicts():
+                self._fulfiller.judge(verdict)
             self._outcomes.update(self._driver.outcomes())
             if not self._driver.running:
                 return
@@ -134,12 +146,15 @@ class Runner:
         self._driver.tell(ask, reply)
         self._wake.set()
 
+    def _keep(self, row: dict[str, Any]) -> None:
+        self._pending[row["key"]] = row  # a second word on a row that waits for its flush takes its place
+
     def _flush(self) -> None:
         if rows := self._take_pending():
             self._writer.flush(rows)
 
     def _take_pending(self) -> list[dict[str, Any]]:
-        rows = self._pending.copy()
+        rows = list(self._pending.values())
         self._pending.clear()
         return rows
 
@@ -179,8 +194,18 @@ class Runner:
         return record
 
     def _write_outcomes(self, ended: dict[str, Any]) -> FileRecord:
-        rows = [_outcome_row(name, o, self._spec.config.method.name) for name, o in ended.items()]
-        return self._folder.write_table(outcomes_name(self._node), pa.Table.from_pylist(rows, schema=OUTCOMES))
+        method = self._spec.config.method.name
+        rows = [_outcome_row(name, o, method) for name, o in ended.items()]
+        schema = outcomes_schema(plugin.columns(method))
+        return self._folder.write_table(outcomes_name(self._node), pa.Table.from_pylist(rows, schema=schema))
+
+
+def _turns(segment: int | None, number: int) -> int | None:
+    """How many effects in series a program may have had by the end of node ``number`` of its shard.
+
+    One more than the steps, for the draw that everything starts from.
+    """
+    return None if segment is None else segment * (number + 1) + 1
 
 
 def outcomes_name(node: Advance) -> str:
@@ -199,6 +224,7 @@ def _outcome_row(name: str, outcome: Result | RowError, method: str) -> dict[str
         "steps": outcome.steps,
         "candidates": outcome.candidates,
         "generated_tokens": outcome.generated_tokens,
+        **outcome.columns,
     }
 
 

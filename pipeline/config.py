@@ -251,6 +251,8 @@ def _check_run(run: RunConfig) -> None:
             seconds = getattr(getattr(run, section), key)
             if seconds is not None and not seconds > 0:
                 raise ConfigError(f"{section}.{key} = {seconds}: give seconds, or null for no limit")
+    if run.cluster.segment is not None and run.cluster.segment < 1:
+        raise ConfigError(f"cluster.segment = {run.cluster.segment}: it must be at least 1 step, or null for all")
     if run.data.limit is not None and run.data.limit < 1:
         raise ConfigError(f"data.limit = {run.data.limit}: it must be at least 1, or null for all rows")
     if not run.generator.temperature >= 0:

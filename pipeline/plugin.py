@@ -35,6 +35,14 @@ def load(kind: str, name: str) -> ModuleType:
     return import_module(f"{PACKAGES[kind]}.{name}")
 
 
+def columns(method: str) -> dict[str, type]:
+    """What a method tells of each row in ``Result.columns``: names, and ``float``, ``int`` or ``str``.
+
+    They are columns of the results, so they are declared beforehand, as ``COLUMNS`` of the method's module.
+    """
+    return dict(getattr(load("method", method), "COLUMNS", {}))
+
+
 def nearest(word: str, known: list[str]) -> str:
     """`` (did you mean 'x'?)`` for the closest known word, or nothing."""
     found = difflib.get_close_matches(word, known, n=1)

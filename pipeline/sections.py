@@ -104,13 +104,16 @@ class ClusterConfig:
 
     ``address``: of a running Ray cluster (``auto`` finds it); by default a local one is started and stopped.
     ``shards_in_flight``: nodes of the graph that run at once. ``attempts``: tries of a node or a request before
-    it counts as failed. ``flush_s``: a finished draw is on disk after at most about this long.
+    it counts as failed. ``segment``: how many steps in series a row makes in one node, at least 1 (null: all): long
+    chains are nodes one after another, each of which can be looked at. ``flush_s``: a finished draw is on disk after
+    at most about this long.
     """
 
     address: str | None = None
     shards_in_flight: int = 4
     runner_cpus: float = 0.25
     attempts: int = 3
+    segment: int | None = 256
     flush_s: float = 0.2
 
 

@@ -63,6 +63,23 @@ def plain_ess(rewards: ArrayLike, beta: float, draws: int) -> float:
     return max(1.0, draws * math.exp(-max(log, 0.0)))
 
 
+NAMES = (
+    "states",
+    "acceptance",
+    "changed",
+    "answer_changed",
+    "invalid",
+    "rhat_reward",
+    "ess_reward",
+    "rhat_length",
+    "ess_length",
+    "rhat_answer",
+    "ess_answer",
+    "plain_ess",
+)
+"""What ``of_prompt`` may tell."""
+
+
 def of_prompt(
     traces: Sequence[Trace], beta: float, burn_in: int = 0, classes: Mapping[str, int | None] | None = None
 ) -> dict[str, float]:

@@ -29,6 +29,7 @@ from pipeline.sections import AnswerConfig, GeneratorConfig, MethodConfig
 from pipeline.types import Candidate, Prompt, Result
 
 HORIZON = ("steps", "chains")
+COLUMNS = dict.fromkeys(diagnostics.NAMES, float)
 SELECTIONS = ("mbr", "majority", "weighted_majority", "best", "last")
 EXAMPLE = {"beta": 1.0}
 """What has no default, as a test would set it."""

@@ -68,35 +68,43 @@ class Journal:
 
     def own_files(self) -> list[FileRecord]:
         """This run's own parts, as they were written."""
-        names = [n for n in self.folder.names("_manifests", ".json") if n.startswith(f"{self.owner}-")]
-        values = [self.folder.read_json(f"_manifests/{name}") for name in names]
-        return [FileRecord(v["name"], v["rows"], v["bytes"], v["blake2b"]) for v in values]
+        return [FileRecord(v["name"], v["rows"], v["bytes"], v["blake2b"]) for v in self._own_manifests()]
 
     def recover(self, data: str, first: int, stop: int) -> int:
         """Commits what nodes of this run left open when they were killed; returns the rows saved."""
-        saved: int = 0
-        for name in self.folder.folders("_open"):
-            if not name.startswith(f"{self.owner}-"):
-                continue
-            if self.folder.exists(f"_manifests/{name}.json"):  # killed while the open files were being removed
-                self.folder.remove(f"_open/{name}")
-            else:
-                record = JournalWriter(self, name, data, first, stop).commit(())
-                saved += record.rows
-        return saved
+        return sum(JournalWriter(self, n, data, first, stop).commit(()).rows for n in self.left_open(""))
 
-    def read(self, parts: Iterable[Part], ids: Sequence[str]) -> Replies:
-        """The replies of these rows in these parts."""
+    def left_open(self, prefix: str) -> list[str]:
+        """Parts that nodes of this run left open, whose names go on with ``prefix`` after the run's; for adoption.
+
+        What another part has adopted already, but was killed before it could remove it, is removed now.
+        """
+        found = [n for n in self.folder.folders("_open") if n.startswith(f"{self.owner}-{prefix}")]
+        if not found:
+            return []
+        gone = {name for m in self._own_manifests() for name in (m["name"].removesuffix(".parquet"), *m["adopted"])}
+        for name in gone.intersection(found):
+            self.folder.remove(f"_open/{name}")
+        return [name for name in found if name not in gone]
+
+    def read(self, parts: Iterable[Part], ids: Sequence[str], adopted: Iterable[str] = ()) -> Replies:
+        """The replies of these rows in these parts, and everything in the open parts that a node adopts."""
         wanted = [("id", "in", list(ids))]
         tables = [self.folder.read_table(part.name, filters=wanted) for part in parts]
-        return Replies(pa.concat_tables(tables) if tables else CANDIDATES.empty_table())
+        opened = [_open_table(self.folder, name) for name in adopted]
+        return Replies(pa.concat_tables([*tables, *opened, CANDIDATES.empty_table()]), sum(map(len, opened)))
+
+    def _own_manifests(self) -> list[dict[str, Any]]:
+        names = [n for n in self.folder.names("_manifests", ".json") if n.startswith(f"{self.owner}-")]
+        return [self.folder.read_json(f"_manifests/{name}") for name in names]
 
 
 class Replies:
-    """Replies of one shard's rows, found by name."""
+    """Replies of one shard's rows, found by name. The last ``adopted`` of them were left open by a killed node."""
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, adopted: int = 0) -> None:
         self._table = table.combine_chunks()
+        self._committed = len(self._table) - adopted
         self._by_key = _first_rows(table.column("key"))
         self._by_draw = _first_rows(table.column("draw"))
 
@@ -112,6 +120,16 @@ class Replies:
         """The same response as scored by another reward model, without its reward; or None."""
         i = self._by_draw.get(draw)
         return None if i is None else self._candidate(i, float("nan"))
+
+    def open_row(self, key: str) -> dict[str, Any] | None:
+        """The row of this name as the journal has it, if it is one of the adopted; else None."""
+        i = self._by_key.get(key, -1)
+        return dict(self._table.slice(i, 1).to_pylist()[0]) if i >= self._committed else None
+
+    @property
+    def adopted(self) -> int:
+        """How many were left open."""
+        return len(self._table) - self._committed
 
     def _candidate(self, i: int, reward: float) -> Candidate:
         return Candidate(
@@ -132,12 +150,18 @@ def _first_rows(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 class JournalWriter:
-    """Adds one node's replies. ``flush`` may run in another thread than ``commit``, never beside it."""
+    """Adds one node's replies. ``flush`` may run in another thread than ``commit``, never beside it.
 
-    def __init__(self, journal: Journal, part: str, data: str, first: int, stop: int) -> None:
+    ``adopted``: open parts of killed nodes (see ``Journal.left_open``), which this part takes in.
+    """
+
+    def __init__(
+        self, journal: Journal, part: str, data: str, first: int, stop: int, adopted: Sequence[str] = ()
+    ) -> None:
         self._folder = journal.folder
         self._part = part
         self._data, self._first, self._stop = data, first, stop
+        self._adopted = list(adopted)
         self._flushed = 0
 
     def flush(self, rows: list[dict[str, Any]]) -> None:
@@ -151,16 +175,22 @@ class JournalWriter:
 
         The manifest is written after the part, the open files go last: a kill at any point loses and doubles nothing.
         """
-        names = self._folder.names(f"_open/{self._part}", ".parquet")
-        tables = [self._folder.read_table(f"_open/{self._part}/{name}") for name in names]
-        table = _sorted(_unique(pa.concat_tables(tables)), order) if tables else CANDIDATES.empty_table()
+        tables = [_open_table(self._folder, name) for name in (*self._adopted, self._part)]
+        table = _sorted(_unique(pa.concat_tables(tables)), order)
         record = FileRecord(f"{self._part}.parquet", 0, 0, "")
         if table.num_rows:
             record = self._folder.write_table(f"{self._part}.parquet", table)
-            span = {"data": self._data, "first": self._first, "stop": self._stop}
+            span = {"data": self._data, "first": self._first, "stop": self._stop, "adopted": self._adopted}
             self._folder.write_json(f"_manifests/{self._part}.json", {**record.to_json(), **span})
-        self._folder.remove(f"_open/{self._part}")
+        for name in (*self._adopted, self._part):
+            self._folder.remove(f"_open/{name}")
         return record
+
+
+def _open_table(folder: Folder, part: str) -> pa.Table:
+    """What has been flushed to a part that is not committed."""
+    names = folder.names(f"_open/{part}", ".parquet")
+    return pa.concat_tables([CANDIDATES.empty_table(), *(folder.read_table(f"_open/{part}/{n}") for n in names)])
 
 
 def _unique(table: pa.Table) -> pa.Table:

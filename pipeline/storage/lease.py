@@ -107,10 +107,14 @@ def take(folder: Folder) -> Lease:
     """The lease of a directory. Raises ``RunDirectoryError`` that names the run that holds it."""
     existed = folder.exists("")
     while True:
+        before = set(folder.names(FOLDER, ".json"))
         number = refuse_if_held(folder)
-        holder = _ourselves()
-        if folder.create(_name(number + 1), _to_json(holder)):
-            break
+        holder, ours = _ourselves(), _name(number + 1)
+        if folder.create(ours, _to_json(holder)):
+            if {*folder.names(FOLDER, ".json")} - {ours.removeprefix(f"{FOLDER}/")} <= before:
+                break
+            # others have come and gone meanwhile, or a listing missed one that was taking over: look again
+            folder.remove(ours)
     for old in range(number, 0, -1):
         if not folder.exists(_name(old)):
             break
@@ -133,12 +137,10 @@ def refuse_if_held(folder: Folder) -> int:
 
 def current(folder: Folder) -> tuple[int, Holder | None]:
     """The highest lease's number and holder; 0 and None if there is none."""
-    names = folder.names(FOLDER, ".json")
-    for name in reversed(names):
-        try:
+    while names := folder.names(FOLDER, ".json"):
+        name = names[-1]
+        with contextlib.suppress(FileNotFoundError):  # it was released, or taken over: look again
             return int(name.removesuffix(".json")), Holder(**folder.read_json(f"{FOLDER}/{name}"))
-        except FileNotFoundError:  # released in this moment
-            continue
     return 0, None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 from pipeline.storage.prompt_text import is_text
@@ -52,8 +54,20 @@ REJECTS = pa.schema(
 )
 """Why a row has no result; the row itself stands beside it."""
 
-OUTCOMES = pa.schema([*RESULTS, *REJECTS.remove(0)])
-"""What an advance node leaves for its shard's collect node: either half is null."""
+Columns = Mapping[str, type]
+"""What a method tells of each row beside the fixed columns: names, and ``float``, ``int`` or ``str``."""
+
+_TYPES = {float: pa.float64(), int: pa.int64(), str: pa.string()}
+
+
+def outcomes_schema(columns: Columns | None = None) -> pa.Schema:
+    """What an advance node leaves for its shard's collect node: a result or what went wrong, the other half null."""
+    return pa.schema([*_results(columns), *REJECTS.remove(0)])
+
+
+def _results(columns: Columns | None) -> pa.Schema:
+    return pa.schema([*RESULTS, *((name, _TYPES[kind]) for name, kind in (columns or {}).items())])
+
 
 ROW = "__row__"
 ID = "__id__"
@@ -65,35 +79,45 @@ one (null where it is, or where its own value says so)."""
 RESERVED = {"prompt", *RESULTS.names, *REJECTS.names}
 
 
-def carried(input_schema: pa.Schema, prompt: str, id_column: str | None) -> list[tuple[str, str]]:
+def carried(
+    input_schema: pa.Schema, prompt: str, id_column: str | None, columns: Columns | None = None
+) -> list[tuple[str, str]]:
     """The input's other columns as (name there, name in the output), in order.
 
     A name that the output needs for itself gets ``input_`` before it.
     """
-    taken = RESERVED | set(input_schema.names)
+    reserved = RESERVED | set(columns or ())
+    taken = reserved | set(input_schema.names)
     pairs = []
     for name in input_schema.names:
         if name in (prompt, id_column):
             continue
         out = name
-        while out in RESERVED or (out != name and out in taken):
+        while out in reserved or (out != name and out in taken):
             out = f"input_{out}"
         pairs.append((name, out))
     return pairs
 
 
-def results_schema(input_schema: pa.Schema, prompt: str, id_column: str | None) -> pa.Schema:
-    """``id``, ``prompt`` as given, the outcome, then the input's other columns."""
-    return _with_row(RESULTS, input_schema, prompt, id_column)
+def results_schema(
+    input_schema: pa.Schema, prompt: str, id_column: str | None, columns: Columns | None = None
+) -> pa.Schema:
+    """``id``, ``prompt`` as given, the outcome with the method's own columns, then the input's other columns."""
+    return _with_row(_results(columns), input_schema, prompt, id_column, columns)
 
 
-def rejects_schema(input_schema: pa.Schema, prompt: str, id_column: str | None) -> pa.Schema:
-    """``id``, ``prompt`` as given, what went wrong, then the input's other columns."""
-    return _with_row(REJECTS, input_schema, prompt, id_column)
+def rejects_schema(
+    input_schema: pa.Schema, prompt: str, id_column: str | None, columns: Columns | None = None
+) -> pa.Schema:
+    """``id``, ``prompt`` as given, what went wrong, then the input's other columns, under the names of the results."""
+    return _with_row(REJECTS, input_schema, prompt, id_column, columns)
 
 
-def _with_row(fixed: pa.Schema, input_schema: pa.Schema, prompt: str, id_column: str | None) -> pa.Schema:
-    others = [pa.field(out, input_schema.field(name).type) for name, out in carried(input_schema, prompt, id_column)]
+def _with_row(
+    fixed: pa.Schema, input_schema: pa.Schema, prompt: str, id_column: str | None, columns: Columns | None
+) -> pa.Schema:
+    pairs = carried(input_schema, prompt, id_column, columns)
+    others = [pa.field(out, input_schema.field(name).type) for name, out in pairs]
     kind = pa.string() if is_text(prompt, input_schema.names) else input_schema.field(prompt).type
     head = [fixed.field(0), pa.field("prompt", kind)]
     return pa.schema([*head, *list(fixed)[1:], *others])

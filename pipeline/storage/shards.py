@@ -20,11 +20,10 @@ from pipeline.storage import source as sources
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.schema import (
     ID,
-    REJECTS,
-    RESULTS,
     ROW,
     SHARD_COLUMNS,
     WRONG,
+    Columns,
     carried,
     rejects_schema,
     results_schema,
@@ -101,8 +100,12 @@ def prompts(shard: pa.Table, prompt: str) -> Iterator[tuple[str, Content | RowEr
             yield name, _content(value)
 
 
-def collect(shard: pa.Table, outcomes: pa.Table, source: Source, prompt: str) -> tuple[pa.Table, pa.Table]:
+def collect(
+    shard: pa.Table, outcomes: pa.Table, source: Source, prompt: str, columns: Columns | None = None
+) -> tuple[pa.Table, pa.Table]:
     """Results and rejects of a shard, each in input order; every row is in exactly one of them.
+
+    ``columns``: the method's own, of the results.
 
     Raises ``ValueError`` if a row has no outcome or two.
     """
@@ -112,24 +115,24 @@ def collect(shard: pa.Table, outcomes: pa.Table, source: Source, prompt: str) ->
     ordered = outcomes.take(order)
     failed = pc.is_valid(ordered.column("error_type"))
     good = pc.invert(failed)
-    args = (source.schema, prompt, source.id_column)
-    results = _beside(shard.filter(good), ordered.filter(good), RESULTS, results_schema(*args), *args)
-    rejects = _beside(shard.filter(failed), ordered.filter(failed), REJECTS, rejects_schema(*args), *args)
+    args = (source.schema, prompt, source.id_column, columns)
+    results = _beside(shard.filter(good), ordered.filter(good), results_schema(*args), *args)
+    rejects = _beside(shard.filter(failed), ordered.filter(failed), rejects_schema(*args), *args)
     return results, rejects
 
 
 def _beside(
     shard: pa.Table,
     outcomes: pa.Table,
-    fixed: pa.Schema,
     schema: pa.Schema,
     input_schema: pa.Schema,
     prompt: str,
     id_column: str | None,
+    own: Columns | None,
 ) -> pa.Table:
-    columns: dict[str, Any] = {name: outcomes.column(name) for name in fixed.names}
+    columns: dict[str, Any] = {name: outcomes.column(name) for name in outcomes.column_names}
     columns["prompt"] = prompt_text.column(shard, prompt)
-    columns |= {out: shard.column(name) for name, out in carried(input_schema, prompt, id_column)}
+    columns |= {out: shard.column(name) for name, out in carried(input_schema, prompt, id_column, own)}
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 

@@ -105,6 +105,7 @@ def test_a_method_finishes_on_the_toy_model_with_honest_counts(name: str, select
     for row, result in found.items():
         assert result.steps >= 1
         assert result.candidates >= 1
+        assert {n: type(v) for n, v in result.columns.items()}.items() <= plugin.columns(name).items()
         assert result.generated_tokens >= sum(key.row == row for key in seen) > 0
 
 

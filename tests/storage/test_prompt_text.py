@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.kernels.answers import extract
 from pipeline.sections import DataConfig
 from pipeline.storage.prompt_text import column, fields
-from pipeline.storage.schema import ID, OUTCOMES, ROW
+from pipeline.storage.schema import ID, ROW, outcomes_schema
 from pipeline.storage.shards import collect, prompts
 from pipeline.storage.source import inspect
 from pipeline.types import RowError
@@ -41,7 +41,7 @@ def test_fields_are_filled_and_what_is_missing_is_named(tmp_path: Path) -> None:
             {"id": name, "response": "r", "reward": 0.0, "method": "m", "steps": 1, "candidates": 1}
             for name in shard.column(ID).to_pylist()
         ],
-        schema=OUTCOMES,
+        schema=outcomes_schema(),
     )
     results, _ = collect(shard, outcomes, source, TEXT)
     assert results.column("prompt").to_pylist() == [found[0], None, None]

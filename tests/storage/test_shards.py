@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from pipeline.sections import DataConfig
 from pipeline.storage.folder import Folder
-from pipeline.storage.schema import ID, OUTCOMES, ROW, WRONG
+from pipeline.storage.schema import ID, ROW, WRONG, outcomes_schema
 from pipeline.storage.shards import check_unique, collect, prompts, shard_name, write_shards
 from pipeline.storage.source import Source, inspect
 from pipeline.types import Message, RowError
@@ -109,7 +109,9 @@ def test_every_row_is_in_results_or_in_rejects(failed: list[bool], random: Any) 
         for i, bad in enumerate(failed)
     ]
     random.shuffle(rows)
-    results, rejects = collect(shard, pa.Table.from_pylist(rows, schema=OUTCOMES), Source((), schema, None), "prompt")
+    results, rejects = collect(
+        shard, pa.Table.from_pylist(rows, schema=outcomes_schema()), Source((), schema, None), "prompt"
+    )
     assert results.column("id").to_pylist() == [f"r{i}" for i, bad in enumerate(failed) if not bad]
     assert rejects.column("id").to_pylist() == [f"r{i}" for i, bad in enumerate(failed) if bad]
     assert results.schema.names[:3] == ["id", "prompt", "response"]
@@ -120,6 +122,6 @@ def test_every_row_is_in_results_or_in_rejects(failed: list[bool], random: Any) 
 
 def test_a_row_without_outcome_is_never_dropped_in_silence() -> None:
     shard = pa.table({ROW: [0, 1], ID: ["a", "b"], "prompt": ["x", "y"]})
-    outcomes = pa.Table.from_pylist([{"id": "a", "response": "y"}], schema=OUTCOMES)
+    outcomes = pa.Table.from_pylist([{"id": "a", "response": "y"}], schema=outcomes_schema())
     with pytest.raises(ValueError, match="1 rows have none"):
         collect(shard, outcomes, Source((), pa.schema([("prompt", pa.string())]), None), "prompt")
