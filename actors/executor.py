@@ -43,7 +43,7 @@ class Executor:
 
     def __init__(self, config: RunConfig, cluster: Cluster, show: Callable[[Progress], None]) -> None:
         self.folder = Folder(config.out)
-        self._config = _absolute(config)
+        self._config = absolute(config)
         self._cluster = cluster
         self._reporter = Reporter(self.folder, show)
         self._session = Session()
@@ -263,7 +263,7 @@ def _check_journal(folder: Folder) -> None:
         raise RunDirectoryError(f"journal: {error}") from error
 
 
-def _absolute(config: RunConfig) -> RunConfig:
+def absolute(config: RunConfig) -> RunConfig:
     """The same run with absolute local paths: Ray's workers run in directories of their own."""
 
     def directory(model: str) -> str:

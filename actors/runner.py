@@ -33,6 +33,9 @@ from pipeline.storage.schema import ID, ROW, outcomes_schema
 from pipeline.storage.shards import prompts, shard_name
 from pipeline.types import Content, Outcome, Prompt, Result, RowError
 
+FLUSH_SHARE = 0.01
+"""Flushes take at most this share of a core: where one takes long, they come less often than ``flush_s``."""
+REPORT_S = 1.0
 Report = Callable[[dict[str, float]], None]
 
 
@@ -160,18 +163,26 @@ class Runner:
 
     async def _flush_often(self) -> None:
         """Groups what arrived during a write, or during ``flush_s``, into the next one."""
+        pause = self._spec.config.cluster.flush_s
         try:
             while not self._closing.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), self._spec.config.cluster.flush_s)
+                    await asyncio.wait_for(self._closing.wait(), pause)
                 if rows := self._take_pending():
-                    await asyncio.to_thread(self._writer.flush, rows)
+                    spent = await asyncio.to_thread(self._flush_timed, rows)
+                    pause = max(self._spec.config.cluster.flush_s, spent / FLUSH_SHARE)
         finally:
             self._wake.set()
 
+    def _flush_timed(self, rows: list[dict[str, Any]]) -> float:
+        """Flushes; returns the seconds of CPU that it took."""
+        begun = time.thread_time()
+        self._writer.flush(rows)
+        return time.thread_time() - begun
+
     async def _report_often(self) -> None:
         while True:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(REPORT_S)
             self._report(self._progress())
 
     def _progress(self) -> dict[str, float]:
