@@ -106,7 +106,7 @@ def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any
     default = next(f.default_factory for f in dataclasses.fields(RunConfig) if f.name == kind)
     assert default is not dataclasses.MISSING
     name = str(settings.get(name_field) or getattr(default(), name_field))
-    settings[name_field] = name = _resolve_auto(name) if name == "auto" else name
+    settings[name_field] = name = _resolve_auto(name) if name == "auto" and name_field == "engine" else name
     module = plugin.load(kind, name)
     section = _merge_section(kind, module.Config, {**defaults(kind, name), **settings})
     if validate := getattr(module, "validate", None):

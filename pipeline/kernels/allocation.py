@@ -5,7 +5,7 @@ optimal for unit costs (and greedy in the sense of the knapsack's relaxation for
 ``allocate`` gives the same answer for millions of draws: at a price every prompt takes the draws that gain at least
 the price; bisection finds two prices on either side of the budget, and the few draws between them are sorted.
 
-Ties go to the prompt that has got fewer draws in this call, then to the smaller ``rank``.
+Ties go to the prompt that has fewer draws in all, then to the smaller ``rank``.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ SMALLEST = 5e-324
 class Terms:
     """What each prompt's draws cost and how many it may have.
 
-    ``costs`` > 0 per draw; ``floors`` are given first, whatever they gain; ``caps`` >= floors. ``ranks`` breaks ties
-    (a permutation of 0..n-1). ``price``: draws that gain less per cost are not made. All of shape (n,).
+    ``costs`` > 0 per draw; ``floors`` are given first, whatever they gain; ``caps`` bound them and all others.
+    ``drawn`` (draws before this call) and then ``ranks`` (a permutation of 0..n-1) break ties. All of shape (n,).
+    ``price``: draws that gain less per cost are not made.
     """
 
     costs: Floats
     floors: Ints
     caps: Ints
+    drawn: Ints
     ranks: Ints
     price: float = -math.inf
 
@@ -44,7 +46,7 @@ class Terms:
     def plain(n: int, cap: int | None = None) -> Terms:
         """Draws cost 1, without floors, caps (or the same one for all) or price; ties go to the earlier prompt."""
         most = np.iinfo(np.int64).max if cap is None else cap
-        return Terms(np.ones(n), np.zeros(n, np.int64), np.full(n, most, np.int64), np.arange(n))
+        return Terms(np.ones(n), np.zeros(n, np.int64), np.full(n, most, np.int64), np.zeros(n, np.int64), np.arange(n))
 
 
 def allocate(curves: GainCurves, budget: float, terms: Terms) -> Ints:
@@ -64,25 +66,25 @@ def allocate(curves: GainCurves, budget: float, terms: Terms) -> Ints:
     taken = _walk(curves, low, high, left - float(((low - counts) * terms.costs).sum()), terms)
     left -= float(((taken - counts) * terms.costs).sum())
     if terms.price <= 0 and not curves.gains(np.arange(len(taken)), taken).any():
-        more = _level(counts, taken, most, left, terms)
+        more = _level(taken, most, left, terms)
         left -= float(((more - taken) * terms.costs).sum())
         taken = more
-    return _heap(curves, counts, taken, most, left, terms)
+    return _heap(curves, taken, most, left, terms)
 
 
 def by_heap(curves: GainCurves, budget: float, terms: Terms) -> Ints:
     """The definition, one draw at a time: O((n + draws) log n). For tests and small remainders."""
     counts = np.minimum(terms.floors, terms.caps)
     left = budget - float((counts * terms.costs).sum())
-    return _heap(curves, counts, counts.copy(), terms.caps, left, terms)
+    return _heap(curves, counts, terms.caps, left, terms)
 
 
-def _heap(curves: GainCurves, start: Ints, counts: Ints, most: Ints, left: float, terms: Terms) -> Ints:
+def _heap(curves: GainCurves, counts: Ints, most: Ints, left: float, terms: Terms) -> Ints:
     counts = counts.copy()
     rows = np.flatnonzero((counts < most) & (terms.costs <= left))
     worth = curves.gains(rows, counts[rows]) / terms.costs[rows]
     rows, worth = rows[worth >= terms.price], worth[worth >= terms.price]
-    got, ranks = counts[rows] - start[rows], terms.ranks[rows]
+    got, ranks = counts[rows] + terms.drawn[rows], terms.ranks[rows]
     heap = list(zip((-worth).tolist(), got.tolist(), ranks.tolist(), rows.tolist(), strict=True))
     heapq.heapify(heap)
     while heap:
@@ -103,7 +105,7 @@ def _walk(curves: GainCurves, low: Ints, high: Ints, left: float, terms: Terms) 
     ends = np.cumsum(high - low)
     steps = np.arange(len(rows)) - np.repeat(ends - (high - low), high - low)
     worth = curves.gains(rows, low[rows] + steps) / terms.costs[rows]
-    order = np.lexsort((terms.ranks[rows], low[rows] - terms.floors[rows] + steps, -worth))
+    order = np.lexsort((terms.ranks[rows], terms.drawn[rows] + low[rows] + steps, -worth))
     order = order[worth[order] >= terms.price]
     costs = terms.costs[rows[order]]
     fits = int(np.searchsorted(np.cumsum(costs), left, side="right"))
@@ -117,13 +119,13 @@ def _walk(curves: GainCurves, low: Ints, high: Ints, left: float, terms: Terms) 
     return np.asarray(counts, np.int64)
 
 
-def _level(start: Ints, counts: Ints, most: Ints, left: float, terms: Terms) -> Ints:
-    """Draws that gain nothing, handed out so that those who have got the fewest come first."""
+def _level(counts: Ints, most: Ints, left: float, terms: Terms) -> Ints:
+    """Draws that gain nothing, handed out so that those who have the fewest come first."""
 
     def filled(level: int) -> Ints:
-        return np.asarray(np.clip(start + level, counts, most))
+        return np.asarray(np.clip(level - terms.drawn, counts, most))
 
-    low, high = 0, int((most - start).max(initial=0))
+    low, high = 0, int((most + terms.drawn).max(initial=0))
     while low < high:
         middle = (low + high + 1) // 2
         fits = float(((filled(middle) - counts) * terms.costs).sum()) <= left
@@ -216,3 +218,32 @@ class _Demand:
             step[rows] *= 2
             rows = rows[low[rows] < high[rows]]
         return low
+
+
+def in_proportion(scores: Floats, budget: float, terms: Terms) -> Ints:
+    """Draws in proportion to ``scores`` >= 0 per prompt, (n,), within floors and caps, costing at most ``budget``.
+
+    Caps are filled and what is over goes to the others in the same proportion; remainders go to the largest
+    fractions, ties to the smaller rank. Prompts of score 0 share what nobody else may have.
+    """
+    counts = np.minimum(terms.floors, terms.caps)
+    left = max(budget - float((counts * terms.costs).sum()), 0.0)
+    room = (terms.caps - counts).astype(np.float64)
+    wanted = np.zeros(len(scores))
+    for share in (scores, (scores == 0).astype(np.float64)):
+        # Each pass fills at least one cap, or spends everything.
+        while (active := (share > 0) & (wanted < room)).any() and left > 1e-9:
+            per_score = left / float((share * terms.costs)[active].sum())
+            step = np.where(active, np.minimum(per_score * share, room - wanted), 0.0)
+            wanted += step
+            left -= float((step * terms.costs).sum())
+            if (step[active] == (per_score * share)[active]).all():
+                break
+    whole = np.floor(wanted + 1e-9).astype(np.int64)
+    counts = counts + whole
+    left = budget - float((counts * terms.costs).sum())
+    for i in np.lexsort((terms.ranks, -(wanted - whole))):
+        if counts[i] < terms.caps[i] and terms.costs[i] <= left + 1e-9:
+            counts[i] += 1
+            left -= float(terms.costs[i])
+    return np.asarray(counts, np.int64)

@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +95,12 @@ class GainCurves:
         """Curves in other units of reward: curve i times ``factor[i]`` >= 0."""
         return GainCurves(self.weight * factor[:, None], self.log_miss)
 
+    def thinned(self, share: Floats) -> GainCurves:
+        """Curves when a draw counts at all only with probability ``share[i]`` (others are failures or repetitions)."""
+        with np.errstate(divide="ignore"):
+            log_miss = np.maximum(np.log1p(share[:, None] * np.expm1(self.log_miss)), NEVER)
+        return GainCurves(self.weight * share[:, None], log_miss)
+
 
 def on_all_cores(fill: Callable[[slice], None], parts: Sequence[slice]) -> None:
     """Calls ``fill`` with every part, in threads where there are many; each must write only what is its own."""
@@ -119,6 +126,7 @@ def mixture(parts: list[tuple[Floats, GainCurves]]) -> GainCurves:
     )
 
 
+@lru_cache(maxsize=8)
 def grid(draws: int) -> tuple[Floats, Floats]:
     """Gauss-Legendre nodes t and weights over [0, end] for Gaussian tails, exact to 1e-9 for gains up to ``draws``."""
     _, end, nodes = next((g for g in GRIDS if draws <= g[0]), GRIDS[-1])

@@ -40,18 +40,18 @@ def spreads(values: Floats, starts: Ints) -> Floats:
 
 def _spreads(values: Floats, starts: Ints) -> Floats:
     sizes = np.diff(starts)
-    high, low = _per_prompt(np.maximum, values, starts), _per_prompt(np.minimum, values, starts)
+    high, low = per_prompt(np.maximum, values, starts), per_prompt(np.minimum, values, starts)
     # Squares of very large rewards must stay finite, and rounding must not give a spread to equal ones.
     scale = np.maximum(np.maximum(np.abs(high), np.abs(low)), np.finfo(np.float64).tiny)
     scaled = values / np.repeat(scale, sizes)
-    scaled -= np.repeat(_per_prompt(np.add, scaled, starts) / np.maximum(sizes, 1), sizes)
-    squares = _per_prompt(np.add, np.multiply(scaled, scaled, out=scaled), starts)
+    scaled -= np.repeat(per_prompt(np.add, scaled, starts) / np.maximum(sizes, 1), sizes)
+    squares = per_prompt(np.add, np.multiply(scaled, scaled, out=scaled), starts)
     return np.where((sizes > 1) & (high > low), scale * np.sqrt(squares / np.maximum(sizes - 1, 1)), 0.0)
 
 
 def maxima(values: Floats, starts: Ints) -> Floats:
     """Each prompt's best reward; -inf where it has none."""
-    return np.where(np.diff(starts) > 0, _per_prompt(np.maximum, values, starts), -np.inf)
+    return np.where(np.diff(starts) > 0, per_prompt(np.maximum, values, starts), -np.inf)
 
 
 def scott(spread: Floats, sizes: Ints) -> Floats:
@@ -137,7 +137,7 @@ def _series(draws: int) -> Floats:
     return np.asarray(series)
 
 
-def _per_prompt(ufunc: np.ufunc, values: Floats, starts: Ints) -> Floats:
+def per_prompt(ufunc: np.ufunc, values: Floats, starts: Ints) -> Floats:
     """Reduces each prompt's values; 0 for prompts without any (``reduceat`` would take a neighbour's)."""
     result = np.zeros(len(starts) - 1)
     some = np.diff(starts) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from unittest import mock
 
@@ -43,7 +44,8 @@ def problems(draw: st.DrawFn) -> tuple[GainCurves, float, Terms]:
     budget = float((floors * costs).sum()) + draw(st.integers(0, 120)) / 4
     if (costs == 1).all():
         budget = float(np.floor(budget))
-    return curves(rows(levels), rows(miss)), budget, Terms(costs, floors, caps, ranks, price)
+    drawn = np.array(draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)))
+    return curves(rows(levels), rows(miss)), budget, Terms(costs, floors, caps, drawn, ranks, price)
 
 
 @given(problems(), st.sampled_from([(1 << 14, 1 << 18), (0, 1 << 18), (0, 0), (0, 3)]))
@@ -96,7 +98,7 @@ def test_the_order_of_prompts_changes_nothing(order: list[int], budget: int) -> 
     plain = Terms.plain(12)
     before = allocate(GainCurves(weight[kind], miss[kind]), budget, plain)
     p = np.array(order)
-    terms = Terms(plain.costs, plain.floors, plain.caps, ranks[p])
+    terms = Terms(plain.costs, plain.floors, plain.caps, plain.drawn, ranks[p])
     after = allocate(GainCurves(weight[kind[p]], miss[kind[p]]), budget, terms)
     assert (after == before[p]).all()
 
@@ -110,7 +112,7 @@ def test_nothing_to_gain_is_shared_evenly() -> None:
 
 def test_a_price_leaves_budget_unspent() -> None:
     gains = curves([[1.0], [1.0]], [[0.5], [0.9]])
-    terms = Terms(np.ones(2), np.zeros(2, np.int64), np.full(2, 1_000), np.arange(2), price=0.2)
+    terms = dataclasses.replace(Terms.plain(2), price=0.2)
     assert allocate(gains, 500, terms).tolist() == [3, 16]
     assert allocate(gains, 10, terms).sum() == 10
 
@@ -119,4 +121,4 @@ def test_caps_leave_budget_unspent_and_floors_must_fit() -> None:
     gains = curves([[1.0], [1.0]], [[0.5], [0.9]])
     assert allocate(gains, 50, Terms.plain(2, cap=7)).tolist() == [7, 7]
     with pytest.raises(ValueError, match="floors alone cost 4, more than the budget of 3"):
-        allocate(gains, 3, Terms(np.ones(2), np.full(2, 2), np.full(2, 9), np.arange(2)))
+        allocate(gains, 3, dataclasses.replace(Terms.plain(2), floors=np.full(2, 2)))

@@ -1,0 +1,215 @@
+"""Which shape of law explains a batch's rewards, so that prompts can learn from each other where they are alike.
+
+Four candidates: the prompt's own kernel density, which never errs by much and never learns from others; a normal law
+with a spread shrunken over the batch, which saves half as much again where it is right and does harm where it is
+wrong; the batch's common shape (a kernel density of all standardised rewards), moved and scaled to the prompt; and
+the normal law of the prompt's upper half. Each prompt's draws are
+predicted from the others of the same prompt (cross-validation in five folds), only the upper half in detail: draws
+below the median count by their probability alone, because only the upper tail decides what can be gained. The batch's
+prompts are then taken as a mixture of types with unknown shares (empirical Bayes by EM), which earlier batches may
+have taught.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
+
+from pipeline.kernels.expected_max import Floats, GainCurves, Ints, from_survival
+
+SHAPES = ("kernel", "normal", "common", "upper")
+FOLDS = 5
+DRAWS = 160
+"""So many of a prompt's first draws are cross-validated: the shape does not need more, and pairs are quadratic."""
+POOL = 512
+"""So many standardised rewards, evenly spread over their order, stand for the common shape."""
+NODES = 64
+FLOOR = 5e-4
+"""Of a wide normal law in every kernel density: one draw out of reach must not decide."""
+TINY = 1e-300
+LEAST_VARIANCE = 0.02
+"""Of the logarithm of spreads between prompts: a batch of few prompts must not believe that all are alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Normals:
+    """One normal law per prompt: ``mean`` and ``spread``, (n,)."""
+
+    mean: Floats
+    spread: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """A kernel density of standardised rewards: ``points`` in ascending order and their ``bandwidth``."""
+
+    points: Floats
+    bandwidth: float
+
+
+def padded(values: Floats, starts: Ints, most: int | None = None) -> Floats:
+    """Each prompt's rewards in a row, in order, NaN after the last; (n, longest)."""
+    sizes = np.diff(starts)
+    if most is not None:
+        sizes = np.minimum(sizes, most)
+    width = int(sizes.max(initial=1))
+    inside = np.arange(width) < sizes[:, None]
+    rows = np.full(inside.shape, np.nan)
+    rows[inside] = values[(starts[:-1, None] + np.arange(width))[inside]]
+    return rows
+
+
+def shrunken(spread: Floats, freedom: Floats) -> Floats:
+    """Spreads drawn towards the batch's typical one: log spreads are normal around it (empirical Bayes).
+
+    ``freedom``: degrees of freedom behind each; the variance of its logarithm is about 1/(2 freedom).
+    """
+    known = spread > 0
+    if known.sum() < 2:
+        return spread
+    log, noise = np.log(spread[known]), 1 / (2 * np.maximum(freedom[known], 0.5))
+    weight = 1 / (noise + 0.1)
+    center = float((weight * log).sum() / weight.sum())
+    between = float(((log - center) ** 2).sum() / (len(log) - 1) - noise.mean())
+    between = max(between, LEAST_VARIANCE)
+    result = np.full(len(spread), np.exp(center))
+    result[known] = np.exp((log / noise + center / between) / (1 / noise + 1 / between))
+    return result
+
+
+def normals(rows: Floats) -> Normals:
+    """Mean and shrunken standard deviation of each row (NaN is padding)."""
+    n = np.isfinite(rows).sum(1)
+    mean = np.nansum(rows, axis=1) / np.maximum(n, 1)
+    squares = np.nansum((rows - mean[:, None]) ** 2, axis=1)
+    return Normals(mean, shrunken(np.sqrt(squares / np.maximum(n - 1, 1)), n - 1.0))
+
+
+def uppers(rows: Floats) -> Normals:
+    """The normal law whose upper half is that of each row: order statistics against normal scores, above the median.
+
+    Scores by Blom's rule; spreads are shrunken over the batch, with half a draw's worth of freedom per draw, and the
+    mean moves with them so that the upper quartile stays in place.
+    """
+    ordered = np.sort(rows, axis=1)
+    n = np.isfinite(rows).sum(1)[:, None]
+    place = np.arange(rows.shape[1])
+    upper = (place >= n // 2) & (place < n)
+    with np.errstate(invalid="ignore"):
+        score = np.where(upper, ndtri((place + 0.625) / (n + 0.25)), 0.0)
+    count = np.maximum(upper.sum(1), 1)
+    y = np.where(upper, ordered, 0.0)
+    mean_score, mean_y = score.sum(1) / count, y.sum(1) / count
+    over = np.where(upper, score - mean_score[:, None], 0.0)
+    spread = (over * y).sum(1) / np.maximum((over * over).sum(1), 1e-300)
+    spread = np.where(n[:, 0] >= 4, np.maximum(spread, 0.0), 0.0)
+    shared = shrunken(spread, np.maximum(0.45 * n[:, 0], 1.0))
+    quartile = mean_y + (0.6745 - mean_score) * spread
+    return Normals(quartile - 0.6745 * shared, shared)
+
+
+def common(rows: Floats, law: Normals) -> Common:
+    """The shape that all prompts share, once their means and spreads are taken out; 0.7 of Scott's bandwidth."""
+    z = (rows - law.mean[:, None]) / _positive(law.spread)[:, None]
+    points = np.sort(z[np.isfinite(z)])
+    if len(points) > POOL:
+        points = points[np.linspace(0, len(points) - 1, POOL).round().astype(np.int64)]
+    width = 0.7 * float(points.std()) * len(points) ** -0.2 if len(points) else 0.0
+    return Common(points, width if width > 0 else 1.0)
+
+
+def common_curves(shape: Common, law: Normals, best: Floats) -> GainCurves:
+    """Gain curves of the common shape with each prompt's mean and spread, above ``best``, (n,)."""
+    x, w = np.polynomial.legendre.leggauss(NODES)
+    start = (best - law.mean) / _positive(law.spread)
+    top = shape.points[-1] + 8 * shape.bandwidth if len(shape.points) else 0.0
+    length = np.maximum(top - start, 0.0)[:, None]
+    survival = np.zeros((len(best), NODES))
+    for point in shape.points:
+        survival += ndtr((point - start[:, None] - length * (x + 1) / 2) / shape.bandwidth)
+    survival /= max(len(shape.points), 1)
+    return from_survival(survival, law.spread[:, None] * length * w / 2)
+
+
+def evidence(rows: Floats) -> Floats:
+    """How well each shape predicts each prompt's upper draws from its others: log-likelihoods, (n, shapes)."""
+    total = np.zeros((len(rows), len(SHAPES)))
+    for fold in range(FOLDS):
+        held = np.arange(rows.shape[1]) % FOLDS == fold
+        train, test = np.where(held, np.nan, rows), rows[:, held]
+        ordered = np.sort(train, axis=1)
+        n = np.isfinite(train).sum(1)
+        usable = (n >= 4) & (ordered[:, 0] < ordered[np.arange(len(rows)), np.maximum(n - 1, 0)])
+        split = ordered[np.arange(len(rows)), np.maximum(n // 2 - 1, 0)]
+        normal, upper = normals(train), uppers(train)
+        for k, scores in enumerate(
+            (
+                _kernel_scores(train, test, split, n),
+                _normal_scores(normal, test, split),
+                _common_scores(common(train, normal), normal, test, split),
+                _normal_scores(upper, test, split),
+            )
+        ):
+            total[usable, k] += np.nansum(scores, axis=1)[usable]
+    return total
+
+
+def shares(evidence: Floats, prior: Floats) -> tuple[Floats, Floats]:
+    """Shares of the shapes in the batch (shapes,), and each prompt's probabilities of them (n, shapes), by EM.
+
+    ``prior`` (shapes,) > 0: how many prompts of each shape are thought to have been seen before.
+    """
+    share = prior / prior.sum()
+    belief = np.broadcast_to(share, evidence.shape)
+    for _ in range(50):
+        log = evidence + np.log(share)
+        belief = np.exp(log - logsumexp(log, axis=1, keepdims=True))
+        share = (prior + belief.sum(0)) / (prior.sum() + len(evidence))
+    return share, belief
+
+
+def _normal_scores(law: Normals, test: Floats, split: Floats) -> Floats:
+    spread = _positive(law.spread)[:, None]
+    z = (test - law.mean[:, None]) / spread
+    below = log_ndtr((split[:, None] - law.mean[:, None]) / spread)
+    return _joined(test, split, -0.5 * z * z - np.log(spread * np.sqrt(2 * np.pi)), below)
+
+
+def _common_scores(shape: Common, law: Normals, test: Floats, split: Floats) -> Floats:
+    spread = _positive(law.spread)[:, None]
+    z = (test - law.mean[:, None]) / spread
+    density, below = np.zeros_like(z), np.zeros(len(z))
+    cut = (split - law.mean) / spread[:, 0]
+    for point in shape.points:
+        density += np.exp(-0.5 * ((z - point) / shape.bandwidth) ** 2)
+        below += ndtr((cut - point) / shape.bandwidth)
+    scale = max(len(shape.points), 1) * shape.bandwidth * np.sqrt(2 * np.pi)
+    density = (density / scale + FLOOR * np.exp(-0.125 * z * z)) / spread
+    with np.errstate(divide="ignore"):
+        return _joined(test, split, np.log(density + TINY), np.log(below / max(len(shape.points), 1) + TINY)[:, None])
+
+
+def _positive(spread: Floats) -> Floats:
+    return np.where(spread > 0, spread, 1.0)
+
+
+def _kernel_scores(train: Floats, test: Floats, split: Floats, n: Ints) -> Floats:
+    mean = np.nansum(train, axis=1, keepdims=True) / np.maximum(n, 1)[:, None]
+    spread = np.sqrt(np.nansum((train - mean) ** 2, axis=1) / np.maximum(n - 1, 1))
+    h = np.where(spread > 0, spread * np.maximum(n, 1) ** -0.2, 1.0)
+    inside: NDArray[np.bool_] = np.isfinite(train)
+    u = (test[:, :, None] - train[:, None, :]) / h[:, None, None]
+    kernel = np.where(inside[:, None, :], np.exp(-0.5 * u * u), 0.0).sum(2)
+    scale = np.maximum(n, 1)[:, None] * h[:, None] * np.sqrt(2 * np.pi)
+    z = (test - mean) / _positive(spread)[:, None]
+    density = np.log(kernel / scale + FLOOR * np.exp(-0.125 * z * z) / _positive(spread)[:, None] + TINY)
+    below = np.where(inside, np.exp(log_ndtr((split[:, None] - train) / h[:, None])), 0.0).sum(1) / np.maximum(n, 1)
+    return _joined(test, split, density, np.log(below + TINY)[:, None])
+
+
+def _joined(test: Floats, split: Floats, above: Floats, below: Floats) -> Floats:
+    """Densities above the split, the log-probability of all that lies below it, NaN for padding."""
+    return np.where(np.isnan(test), np.nan, np.where(test > split[:, None], above, below))
