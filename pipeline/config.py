@@ -40,6 +40,17 @@ def merge(files: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Any]
     return {str(k): v for k, v in cast(dict[Any, Any], plain).items()}
 
 
+def load_section(schema: type[T], arguments: Sequence[str], name: str = "") -> T:
+    """Files and overrides of a command that has one section of its own. Raises ``ConfigError`` as ``load`` does."""
+    parts = [_read(a, short=False) for a in arguments if "=" not in a]
+    try:
+        merged = OmegaConf.merge(*parts, OmegaConf.from_dotlist([a for a in arguments if "=" in a]))
+        plain = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"configuration: {_first_line(error)}") from None
+    return _merge_section(name, schema, plain)
+
+
 def build(settings: Mapping[str, Any]) -> RunConfig:
     """Checks settings against the sections' dataclasses and the plugins they name."""
     _check_keys("", settings, [f.name for f in dataclasses.fields(RunConfig)])
@@ -63,7 +74,7 @@ def to_dict(run: RunConfig) -> dict[str, Any]:
     return dataclasses.asdict(run)
 
 
-def _read(name: str) -> Any:
+def _read(name: str, *, short: bool = True) -> Any:
     path = Path(name)
     if not path.is_file() and not path.is_absolute():
         path = next((p for p in (CONF / name, CONF.parent / name, CONF / "job" / f"{name}.yaml") if p.is_file()), path)
@@ -77,7 +88,7 @@ def _read(name: str) -> Any:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(loaded, DictConfig):
         raise ConfigError(f"{path}: a configuration is a mapping of sections")
-    for kind, field in PLUGIN_SECTIONS.items():
+    for kind, field in PLUGIN_SECTIONS.items() if short else ():
         if isinstance(value := loaded.get(kind), str):
             loaded[kind] = {field: value}
     return loaded

@@ -60,13 +60,10 @@ def _points(draws: int) -> Ints:
     return np.unique(np.concatenate([dense, sparse]).astype(np.int64))
 
 
-def metrics(
-    scores: Scores, prompt_weights: Floats | None = None, batch_weights: Floats | None = None
-) -> dict[str, float]:
-    """The metrics, with each batch and prompt counted so often; weights (prompts,) and (b,) default to 1."""
-    b = len(scores.bests)
-    w = np.ones(scores.bests.shape) if prompt_weights is None else prompt_weights[scores.prompts]
-    batches = (np.ones(b) if batch_weights is None else batch_weights) * w.mean(1)
+def metrics(scores: Scores, weights: Floats | None = None, batch_weights: Floats | None = None) -> dict[str, float]:
+    """The metrics, with each prompt of each batch, (b, K), and each batch, (b,), counted so often; by default once."""
+    w = np.ones(scores.bests.shape) if weights is None else weights
+    batches = w.mean(1) if batch_weights is None else batch_weights * w.mean(1)
     w = w / w.sum()
     batches = batches / batches.sum()
     total, at_budget = scores.bests.sum(1), scores.uniform.sum(1)
@@ -75,7 +72,9 @@ def metrics(
     prompt_wins = (scores.bests > scores.uniform) + 0.5 * (scores.bests == scores.uniform)
     upto = scores.sums[:, : 2 * scores.budget]
     return {
-        "n_eq": _equivalent(float((w * scores.bests).sum()), np.einsum("bk,bkn->n", w, scores.curve), scores.ns),
+        "n_eq": _equivalent(
+            float((w * scores.bests).sum()), np.einsum("bk,bkn->n", w, scores.curve), scores.ns, scores.budget
+        ),
         "bwr": float(batches @ wins),
         "est": float(batches @ (total[:, None] >= upto - tolerance[:, None]).sum(1)),
         "est_uniform": float(batches @ (at_budget[:, None] >= upto - tolerance[:, None]).sum(1)),
@@ -84,16 +83,19 @@ def metrics(
     }
 
 
-def _equivalent(mean: float, curve: Floats, ns: Ints) -> float:
-    """The N at which the rising ``curve`` over ``ns`` reaches ``mean``, by interpolation; at most the last one."""
+def _equivalent(mean: float, curve: Floats, ns: Ints, budget: int) -> float:
+    """The N at which the rising ``curve`` over ``ns`` reaches ``mean``, by interpolation; at most the last one.
+
+    Where the curve is flat at the mean, the N of the flat part that is nearest to the budget.
+    """
     rounding = 1e-12 * max(1.0, abs(mean))
-    above = int(np.searchsorted(curve, mean - rounding))
-    if above == 0:
-        return float(ns[0])
-    if above == len(ns):
+    first, beyond = (int(i) for i in np.searchsorted(curve, (mean - rounding, mean + rounding)))
+    if first < beyond or first == 0:
+        return float(np.clip(budget, ns[first], ns[max(beyond - 1, first)]))
+    if first == len(ns):
         return float(ns[-1])
-    share = (mean - curve[above - 1]) / (curve[above] - curve[above - 1])
-    return float(ns[above - 1] + np.clip(share, 0.0, 1.0) * (ns[above] - ns[above - 1]))
+    share = (mean - curve[first - 1]) / (curve[first] - curve[first - 1])
+    return float(ns[first - 1] + share * (ns[first] - ns[first - 1]))
 
 
 def intervals(
@@ -118,11 +120,9 @@ def intervals(
         )
         v = np.bincount(rng.integers(b, size=b), minlength=b).astype(np.float64) if b >= 10 else None
         if p is None and v is not None:
-            p_of_batch = np.zeros(prompts)
-            p_of_batch[scores.prompts] = v[:, None]
-            found.append(metrics(scores, p_of_batch, None))
+            found.append(metrics(scores, np.broadcast_to(v[:, None], scores.bests.shape)))
         elif p is not None and (p[scores.prompts].mean(1) * (1 if v is None else v)).sum() > 0:
-            found.append(metrics(scores, p, v))
+            found.append(metrics(scores, p[scores.prompts], v))
     tail = (1 - level) / 2
     columns = {name: np.array([f[name] for f in found]) for name in METRICS}
     return {name: tuple(np.quantile(c, (tail, 1 - tail)).tolist()) for name, c in columns.items()}

@@ -1,9 +1,10 @@
 """Which shape of law explains a batch's rewards, so that prompts can learn from each other where they are alike.
 
-Four candidates: the prompt's own kernel density, which never errs by much and never learns from others; a normal law
+Five candidates: the prompt's own kernel density, which never errs by much and never learns from others; a normal law
 with a spread shrunken over the batch, which saves half as much again where it is right and does harm where it is
-wrong; the batch's common shape (a kernel density of all standardised rewards), moved and scaled to the prompt; and
-the normal law of the prompt's upper half. Each prompt's draws are
+wrong; the batch's common shape (a kernel density of all standardised rewards), moved and scaled to the prompt;
+the normal law of the prompt's upper half; and a generalised Pareto tail above the median, whose shape the batch has in
+common, so that rewards with a ceiling are recognised. Each prompt's draws are
 predicted from the others of the same prompt (cross-validation in five folds), only the upper half in detail: draws
 below the median count by their probability alone, because only the upper tail decides what can be gained. The batch's
 prompts are then taken as a mixture of types with unknown shares (empirical Bayes by EM), which earlier batches may
@@ -20,7 +21,7 @@ from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
 from pipeline.kernels.expected_max import Floats, GainCurves, Ints, from_survival
 
-SHAPES = ("kernel", "normal", "common", "upper")
+SHAPES = ("kernel", "normal", "common", "upper", "pareto")
 FOLDS = 5
 DRAWS = 160
 """So many of a prompt's first draws are cross-validated: the shape does not need more, and pairs are quadratic."""
@@ -48,6 +49,16 @@ class Common:
 
     points: Floats
     bandwidth: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tails:
+    """S(z) = mass (1 + shape (z - start)/scale)^(-1/shape) above ``start``; shape is the batch's, others are (n,)."""
+
+    start: Floats
+    mass: Floats
+    scale: Floats
+    shape: float
 
 
 def padded(values: Floats, starts: Ints, most: int | None = None) -> Floats:
@@ -111,6 +122,49 @@ def uppers(rows: Floats) -> Normals:
     return Normals(quartile - 0.6745 * shared, shared)
 
 
+def tails(rows: Floats) -> Tails:
+    """Generalised Pareto tails above each row's median: shape by probability-weighted moments of the pooled excesses.
+
+    Excesses are taken in units of each prompt's mean excess, which is (scale / (1 - shape)) (Hosking and Wallis 1987);
+    mean excesses are shrunken over the batch.
+    """
+    ordered = np.sort(rows, axis=1)
+    n = np.isfinite(rows).sum(1)
+    index = np.arange(len(rows))
+    place = np.arange(rows.shape[1])
+    start = np.nan_to_num(ordered[index, np.maximum(n // 2 - 1, 0)])
+    upper = (place >= (n // 2)[:, None]) & (place < n[:, None])
+    count = upper.sum(1)
+    excess = np.where(upper, ordered - start[:, None], 0.0)
+    mean = excess.sum(1) / np.maximum(count, 1)
+    # E[X (1 - F)] of each row without bias, in units of its mean: with equal shapes all estimate the same number.
+    ascending = place - (n // 2)[:, None]
+    weight = np.where(upper, (count[:, None] - 1 - ascending) / np.maximum(count[:, None] - 1, 1), 0.0)
+    weighted = (excess * weight).sum(1) / np.maximum(count, 1)
+    good = (mean > 0) & (count > 1)
+    ratio = float((weighted[good] / mean[good] * count[good]).sum() / count[good].sum()) if good.any() else 0.25
+    shape = float(np.clip(2 - 1 / max(1 - 2 * ratio, 0.28), -1.5, 0.3))
+    shape = shape if abs(shape) > 1e-3 else 1e-3
+    scale = shrunken(mean, 0.5 * count) * (1 - shape)
+    return Tails(start, count / np.maximum(n, 1), scale, shape)
+
+
+def tail_curves(law: Tails, best: Floats) -> GainCurves:
+    """Gain curves of Pareto tails above ``best`` >= the tails' starts, (n,); integrated over the logarithm of S."""
+    x, w = np.polynomial.legendre.leggauss(NODES)
+    inside, depth = _depth(law, best[:, None])
+    length = 40 / (1 - law.shape)
+    s = np.where(inside, depth, 0.0) + length * (x + 1) / 2
+    survival = law.mass[:, None] * np.exp(-s) * inside
+    return from_survival(survival, law.scale[:, None] * np.exp(law.shape * s) * length * w / 2)
+
+
+def _depth(law: Tails, z: Floats) -> tuple[NDArray[np.bool_], Floats]:
+    """Whether z lies below the ceiling (if there is one), and -log(S(z)/mass) there."""
+    inside = 1 + law.shape * (z - law.start[:, None]) / _positive(law.scale)[:, None]
+    return inside > 1e-9, np.log(np.maximum(inside, 1e-9)) / law.shape
+
+
 def common(rows: Floats, law: Normals) -> Common:
     """The shape that all prompts share, once their means and spreads are taken out; 0.7 of Scott's bandwidth."""
     z = (rows - law.mean[:, None]) / _positive(law.spread)[:, None]
@@ -151,6 +205,7 @@ def evidence(rows: Floats) -> Floats:
                 _normal_scores(normal, test, split),
                 _common_scores(common(train, normal), normal, test, split),
                 _normal_scores(upper, test, split),
+                _tail_scores(tails(train), test, split),
             )
         ):
             total[usable, k] += np.nansum(scores, axis=1)[usable]
@@ -176,6 +231,16 @@ def _normal_scores(law: Normals, test: Floats, split: Floats) -> Floats:
     z = (test - law.mean[:, None]) / spread
     below = log_ndtr((split[:, None] - law.mean[:, None]) / spread)
     return _joined(test, split, -0.5 * z * z - np.log(spread * np.sqrt(2 * np.pi)), below)
+
+
+def _tail_scores(law: Tails, test: Floats, split: Floats) -> Floats:
+    scale = _positive(law.scale)[:, None]
+    inside, depth = _depth(law, np.where(np.isnan(test), split[:, None], np.maximum(test, split[:, None])))
+    density = np.where(inside, law.mass[:, None] * np.exp(-depth * (1 + law.shape)), 0.0)
+    z = (test - split[:, None]) / scale
+    density = (density + FLOOR * np.exp(-0.125 * z * z)) / scale
+    below = np.broadcast_to(np.log(1 - law.mass + TINY)[:, None], test.shape)
+    return _joined(test, split, np.log(density + TINY), below)
 
 
 def _common_scores(shape: Common, law: Normals, test: Floats, split: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """The default: finds out what kind of rewards a batch has, and believes each estimate as far as it has been right.
 
 - Rewards of few values (a verifier's 0 and 1, marks) are left to `discrete`: posterior chances, stop on success.
-- Otherwise four shapes of law (`kernels.reward_shapes`) are weighed, for each prompt, by how well they predict its
+- Otherwise five shapes of law (`kernels.reward_shapes`) are weighed, for each prompt, by how well they predict its
   upper draws from its others. The batch's prompts are a mixture of types whose shares are learned from the batch and
   from earlier batches; spreads and the common shape are shared over the batch. Gains are averaged over the beliefs,
   so that a wrong tail is given up as soon as draws speak against it.
@@ -30,6 +30,8 @@ from pipeline.kernels.reward_shapes import (
     normals,
     padded,
     shares,
+    tail_curves,
+    tails,
     uppers,
 )
 from pipeline.policies import discrete
@@ -50,7 +52,7 @@ class Config(PolicyConfig):
     """
 
     name: str = "auto"
-    draws: int = 4
+    draws: int = 12
     values: int = 12
     prior: float = 0.3
 
@@ -123,6 +125,7 @@ def believed(found: Seen, prior: Floats, ranks: Ints | None) -> GainCurves:
         gaussian(best, normal.mean, normal.spread),
         common_curves(common(rows[sample], _of(normal, sample)), normal, best),
         gaussian(best, upper.mean, upper.spread),
+        tail_curves(tails(rows), best),
     )
     return mixture([(belief[:, k].copy(), curve) for k, curve in enumerate(curves)])
 
