@@ -15,7 +15,7 @@ from scipy.special import betaln, logsumexp, xlog1py
 from pipeline.kernels.expected_max import Floats, GainCurves, Ints
 
 LOGITS = np.linspace(-13.0, 9.0, 56)
-"""Chances at which densities are kept: the trapezoid on the logit scale is exact to 1e-6 for all priors here."""
+"""Chances at which densities are kept: the trapezoid on the logit scale is exact to 1e-4 for all priors here."""
 MEANS = 1 / (1 + np.exp(-np.linspace(-5.0, 3.0, 17)))
 CONCENTRATIONS = np.array([0.2, 0.5, 1.0, 2.0, 5.0, 20.0])
 
