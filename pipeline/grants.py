@@ -67,7 +67,7 @@ def seen(batch: Batch, objective: str = "raw", *, distinct: bool = False) -> See
     finite = np.isfinite(batch.rewards)
     kept = finite & batch.new if distinct and batch.new is not None else finite
     starts = np.concatenate(([0], np.cumsum(kept)))[batch.starts]
-    values = _under(objective, batch.rewards[kept], starts)
+    values = _under(objective, batch.rewards if kept.all() else batch.rewards[kept], starts)
     infinite = np.concatenate(([0], np.cumsum(batch.rewards == np.inf)))[batch.starts]
     all_finite = np.diff(np.concatenate(([0], np.cumsum(finite)))[batch.starts])
     share = all_finite / np.maximum(batch.drawn, 1)
@@ -154,8 +154,11 @@ def completed(curves: GainCurves, found: Seen, drawn: Ints) -> GainCurves:
     """
     n = len(curves)
     none = (found.sizes == 0) & ~found.done
+    curves = curves.thinned(found.share)
+    if not (none | found.done).any():
+        return curves
     first = curves.gains(np.arange(n), np.zeros(n, np.int64))
     top = float(first.max(initial=0.0)) or 1.0
     rescue = GainCurves(np.where(none, top, 0.0)[:, None], -np.log1p(1.0 / np.maximum(drawn, 1))[:, None])
     keep = np.where(none | found.done, 0.0, 1.0)
-    return mixture([(keep, curves.thinned(found.share)), (np.ones(n), rescue)])
+    return mixture([(keep, curves), (np.ones(n), rescue)])

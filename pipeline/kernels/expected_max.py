@@ -86,10 +86,16 @@ class GainCurves:
 
     def expected_gain(self, counts: Ints) -> Floats:
         """V_n - r: what n = ``counts[i]`` more draws are expected to add to prompt i's best; shape (n,)."""
-        seen = -np.expm1(self.log_miss * counts[:, None])
-        chance = -np.expm1(self.log_miss)
-        total = np.divide(seen, chance, out=np.zeros_like(seen), where=chance > 0)
-        return np.asarray((self.weight * total).sum(1))
+        result = np.empty(len(self))
+
+        def fill(part: slice) -> None:
+            seen = -np.expm1(self.log_miss[part] * counts[part, None])
+            chance = -np.expm1(self.log_miss[part])
+            total = np.divide(seen, chance, out=np.zeros_like(seen), where=chance > 0)
+            result[part] = np.multiply(total, self.weight[part], out=total).sum(1)
+
+        on_all_cores(fill, self._parts(len(self)))
+        return result
 
     def scaled(self, factor: Floats) -> GainCurves:
         """Curves in other units of reward: curve i times ``factor[i]`` >= 0."""
@@ -97,6 +103,8 @@ class GainCurves:
 
     def thinned(self, share: Floats) -> GainCurves:
         """Curves when a draw counts at all only with probability ``share[i]`` (others are failures or repetitions)."""
+        if (share == 1).all():
+            return self
         with np.errstate(divide="ignore"):
             log_miss = np.maximum(np.log1p(share[:, None] * np.expm1(self.log_miss)), NEVER)
         return GainCurves(self.weight * share[:, None], log_miss)
