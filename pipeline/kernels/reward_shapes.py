@@ -13,6 +13,7 @@ have taught.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -181,10 +182,8 @@ def common_curves(shape: Common, law: Normals, best: Floats) -> GainCurves:
     start = (best - law.mean) / _positive(law.spread)
     top = shape.points[-1] + 8 * shape.bandwidth if len(shape.points) else 0.0
     length = np.maximum(top - start, 0.0)[:, None]
-    survival = np.zeros((len(best), NODES))
-    for point in shape.points:
-        survival += ndtr((point - start[:, None] - length * (x + 1) / 2) / shape.bandwidth)
-    survival /= max(len(shape.points), 1)
+    z = start[:, None] + length * (x + 1) / 2
+    survival = _mean_over(shape, z, lambda u: np.asarray(ndtr(-u)))
     return from_survival(survival, law.spread[:, None] * length * w / 2)
 
 
@@ -246,15 +245,22 @@ def _tail_scores(law: Tails, test: Floats, split: Floats) -> Floats:
 def _common_scores(shape: Common, law: Normals, test: Floats, split: Floats) -> Floats:
     spread = _positive(law.spread)[:, None]
     z = (test - law.mean[:, None]) / spread
-    density, below = np.zeros_like(z), np.zeros(len(z))
     cut = (split - law.mean) / spread[:, 0]
-    for point in shape.points:
-        density += np.exp(-0.5 * ((z - point) / shape.bandwidth) ** 2)
-        below += ndtr((cut - point) / shape.bandwidth)
-    scale = max(len(shape.points), 1) * shape.bandwidth * np.sqrt(2 * np.pi)
+    density = _mean_over(shape, z, lambda u: np.exp(-0.5 * u * u))
+    below = _mean_over(shape, cut, lambda u: np.asarray(ndtr(u)))
+    scale = shape.bandwidth * np.sqrt(2 * np.pi)
     density = (density / scale + FLOOR * np.exp(-0.125 * z * z)) / spread
     with np.errstate(divide="ignore"):
-        return _joined(test, split, np.log(density + TINY), np.log(below / max(len(shape.points), 1) + TINY)[:, None])
+        return _joined(test, split, np.log(density + TINY), np.log(below + TINY)[:, None])
+
+
+def _mean_over(shape: Common, z: Floats, of: Callable[[Floats], Floats]) -> Floats:
+    """The mean of ``of((z - point) / bandwidth)`` over the shape's points, at every z."""
+    total = np.zeros(z.shape)
+    block = max(1, (1 << 16) // max(z.size, 1))
+    for i in range(0, len(shape.points), block):
+        total += of((z[..., None] - shape.points[i : i + block]) / shape.bandwidth).sum(-1)
+    return total / max(len(shape.points), 1)
 
 
 def _positive(spread: Floats) -> Floats:

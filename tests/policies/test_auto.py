@@ -122,8 +122,9 @@ def test_what_it_learned_is_believed_in_the_next_batch() -> None:
     batch = Batch.of(list(rows), 600)
     memory = auto.learn(batch, CONFIG)
     assert sum(memory[auto.SEEN]) == pytest.approx(60 + CONFIG.prior * len(SHAPES))
-    later = dataclasses.replace(batch, memory=memory)
-    assert (auto.allocate(later, CONFIG).counts != auto.allocate(batch, CONFIG).counts).any()
+    few = Batch.of(list(rows[:4, :14]), 30)  # too little to go by
+    alone, taught = (auto.allocate(b, CONFIG) for b in (few, dataclasses.replace(few, memory=memory)))
+    assert (alone.estimates["expected_gain"] != taught.estimates["expected_gain"]).any()
 
 
 def test_repetitions_lower_the_chance_of_something_new() -> None:
