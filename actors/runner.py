@@ -27,6 +27,7 @@ from pipeline.graph import Advance, Advanced
 from pipeline.keys import Key
 from pipeline.sections import GeneratorConfig
 from pipeline.storage.folder import FileRecord, Folder
+from pipeline.storage.grants import read_grants, write_shown
 from pipeline.storage.journal import Journal, JournalWriter, Part
 from pipeline.storage.manifest import NodeRecord, commit_node
 from pipeline.storage.schema import ID, ROW, outcomes_schema
@@ -79,6 +80,7 @@ class Runner:
             journal.read(parts, self._shard.column(ID).to_pylist(), adopted),
             self._generators,
             self._rewards,
+            read_grants(self._folder, self._shard.column(ID).to_pylist()),
         )
         self._counts["recovered"] = sources.replies.adopted
         self._fulfiller = Fulfiller(spec, sources, self._tell, self._keep, self._counts)
@@ -194,6 +196,11 @@ class Runner:
         suspended = {name for name, o in self._outcomes.items() if isinstance(o, Suspended)}
         ended = {name: o for name, o in self._outcomes.items() if not isinstance(o, Suspended)}
         files.append(self._write_outcomes(ended))
+        asked = {name: grant for name, grant in self._fulfiller.asked.items() if name in suspended}
+        drawn = self._fulfiller.drawn
+        failed = {name: drawn[name] for name, o in ended.items() if isinstance(o, RowError) and o.stage != "prompt"}
+        if asked or failed:
+            files.append(write_shown(self._folder, self._node.name, asked, failed))
         waiting = sum(self._outcomes[name] == Suspended("grant") for name in suspended)
         counts: dict[str, float] = {**self._counts, "ended": len(ended)}
         counts["deaths"] = self._generators.deaths + self._rewards.deaths

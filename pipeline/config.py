@@ -264,6 +264,8 @@ def _check_run(run: RunConfig) -> None:
             seconds = getattr(getattr(run, section), key)
             if seconds is not None and not seconds > 0:
                 raise ConfigError(f"{section}.{key} = {seconds}: give seconds, or null for no limit")
+    if run.policy.batch is not None and run.policy.batch < 1:
+        raise ConfigError(f"policy.batch = {run.policy.batch}: it must be at least 1 row, or null for all")
     if run.cluster.segment is not None and run.cluster.segment < 1:
         raise ConfigError(f"cluster.segment = {run.cluster.segment}: it must be at least 1 step, or null for all")
     if run.data.limit is not None and run.data.limit < 1:

@@ -66,10 +66,18 @@ def explored(config: Config) -> int:
 def run(prompt: Prompt, config: Config, key: Key) -> Program:
     """Explores, draws what each round grants, and keeps one response; draw i is named ``draw/i`` in every method."""
     candidates: list[Candidate] = list((yield from draw(key.child("draw"), explored(config))))
+    drawn_in = [0] * len(candidates)
     steps = 1
     for number in range(config.rounds):
-        rewards = tuple(c.reward for c in candidates)
-        more = yield from grant(key.child("grant", number), rewards, round=number)
+        more = yield from grant(
+            key.child("grant", number),
+            tuple(c.reward for c in candidates),
+            round=number,
+            tokens=tuple(c.generated_tokens for c in candidates),
+            new=_first_seen([c.response for c in candidates]),
+            drawn_in=tuple(drawn_in),
+        )
+        drawn_in += [number + 1] * more
         if more:  # a prompt that gets nothing still shows itself in the next round
             candidates += yield from draw(key.child("draw"), more, start=len(candidates), step=number + 1)
             steps += 1
@@ -90,3 +98,9 @@ def run(prompt: Prompt, config: Config, key: Key) -> Program:
         candidates=len(candidates),
         generated_tokens=sum(c.generated_tokens for c in candidates),
     )
+
+
+def _first_seen(responses: list[str]) -> tuple[bool, ...]:
+    """Whether each response differs from all before it."""
+    seen: set[str] = set()
+    return tuple(not (r in seen or seen.add(r)) for r in responses)  # type: ignore[func-returns-value]
