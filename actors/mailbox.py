@@ -17,8 +17,8 @@ from typing import Any
 
 from actors.protocol import BadRequest, EngineDead
 
-LINGER_S = (0.002, 0.25)
-LINGER_SHARE = 0.02
+LINGER_S = (0.005, 0.5)
+LINGER_SHARE = 0.05
 """After the first reply, how long ``collect`` waits for more: this share of what a request takes here, within bounds.
 
 Every call costs both sides a millisecond or two of CPU, which a slow engine on the same cores would miss.

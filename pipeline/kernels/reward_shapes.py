@@ -189,6 +189,7 @@ def common_curves(shape: Common, law: Normals, best: Floats) -> GainCurves:
     return from_survival(survival, law.spread[:, None] * length * w / 2)
 
 
+@np.errstate(over="ignore")  # a distance in units of a tiny scale may overflow when squared; its density is 0
 def evidence(rows: Floats) -> Floats:
     """How well each shape predicts each prompt's upper draws from its others: log-likelihoods, (n, shapes)."""
     total = np.zeros((len(rows), len(SHAPES)))
