@@ -17,6 +17,10 @@ Pass = list[tuple[Any, Served]]
 """Requests in the order of their arrival, with what became of them."""
 
 
+WINDOW = 1024
+"""So many requests keep any engine full. More at once would do the work of their arrival before the clock starts."""
+
+
 class Measured(Replica):
     """Keeps a trace. ``feed`` gives requests straight to the engine: no mailbox, no Ray, no decoding, no journal."""
 
@@ -39,16 +43,18 @@ class Measured(Replica):
         return sorted(taken, key=lambda pair: pair[1].begun)
 
     async def feed(self, threads: Sequence[Sequence[Any]]) -> list[Served]:
-        """Serves every thread's requests one after the other, and all threads at once."""
+        """Serves every thread's requests one after the other, up to ``WINDOW`` threads at once."""
         await self.start()
         ask = getattr(self._engine, "generate", None) or self._engine.score  # type: ignore[attr-defined]
         served: list[Served] = []
+        window = asyncio.Semaphore(WINDOW)
 
         async def run(requests: Sequence[Any]) -> None:
-            for request in requests:
-                begun = time.monotonic()
-                reply = await ask(request)
-                served.append(Served(begun, time.monotonic(), _work(reply)))
+            async with window:
+                for request in requests:
+                    begun = time.monotonic()
+                    reply = await ask(request)
+                    served.append(Served(begun, time.monotonic(), _work(reply)))
 
         await asyncio.gather(*(run(requests) for requests in threads))
         return served
