@@ -121,13 +121,22 @@ def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any
     name = str(settings.get(name_field) or getattr(default(), name_field))
     settings[name_field] = name = _resolve_auto(kind, settings) if name == "auto" else name
     module = plugin.load(kind, name)
-    found = section(kind, module.Config, {**defaults(kind, name), **settings})
+    found = section(kind, module.Config, _over(module.Config, defaults(kind, name), settings))
     if validate := getattr(module, "validate", None):
         try:
             validate(found)
         except ValueError as error:
             raise ConfigError(str(error)) from None
     return found
+
+
+def _over(schema: type[Any], below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings over defaults. Nested settings go key by key; a mapping of the user's own keys is one value."""
+    merged, types = {**below, **above}, get_type_hints(schema)
+    for key in below.keys() & above.keys():
+        if dataclasses.is_dataclass(types.get(key)) and isinstance(above[key], Mapping):
+            merged[key] = {**below[key], **above[key]}
+    return merged
 
 
 def defaults(kind: str, name: str) -> dict[str, Any]:
