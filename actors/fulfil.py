@@ -180,7 +180,7 @@ class Fulfiller:
             if isinstance(reply, Failure):
                 self._tell(ask, RowError("generate", reply.error_type, reply.error))
                 return
-            self._counts["generated_tokens"] += len(reply.generation.token_ids)
+            self._counts["generated_tokens"] += reply.generation.drawn
             self._counts["prompt_tokens"] += len(prompt) + len(prefix)
             self._counts["cached_tokens"] += reply.generation.cached_tokens
             on_reply(reply)
@@ -236,8 +236,8 @@ class Fulfiller:
 
 
 def _candidate(new: Generated, prefix: tuple[int, ...]) -> Candidate:
-    tokens = new.generation.token_ids
-    return Candidate(new.response, prefix + tokens, new.generation.finish_reason, generated_tokens=len(tokens))
+    made = new.generation
+    return Candidate(new.response, prefix + made.token_ids, made.finish_reason, generated_tokens=made.drawn)
 
 
 def _text(candidate: Candidate) -> Text:
