@@ -115,6 +115,11 @@ def _mapping(section: str, settings: Mapping[str, Any], name_field: str | None =
     return dict(value)
 
 
+def plugin_section(kind: str, settings: Mapping[str, Any]) -> Any:
+    """A plugin's section by itself, as for a reward with a generator of its own. Raises ``ConfigError``."""
+    return _plugin_section(kind, PLUGIN_SECTIONS[kind], dict(settings))
+
+
 def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any:
     default = next(f.default_factory for f in dataclasses.fields(RunConfig) if f.name == kind)
     assert default is not dataclasses.MISSING

@@ -6,7 +6,8 @@ model's tokenizer on this machine (``tokenizer``: a directory with config.json a
 
 ``mode: chat`` sends messages and takes text back, as any such server can. Then there is no tokenizer: prompts count as
 many tokens as they have bytes (which is never too few), responses have no ``token_ids``, only their number if the
-server says it, and methods that continue a prefix are refused.
+server says it, and methods that continue a prefix are refused. A server may then sample with defaults of its own or of
+the model (vLLM's takes top_k from generation_config.json): ``extra_body`` can say otherwise.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pipeline.sections import GeneratorConfig
 from pipeline.types import Content, FinishReason
 
 MODES = ("completions", "chat")
+_A_URL = "give the server's, up to and with /v1: http://localhost:8000/v1"
 UNBOUNDED = 10**9
 """The context of a server that isn't asked for it."""
 # fmt: off
@@ -69,17 +71,10 @@ class Config(GeneratorConfig):
 
 def validate(config: Config) -> None:
     """Raises ``ValueError``, with the key at fault, for what no server could be asked."""
-    if not config.base_url.startswith(("http://", "https://")):
-        raise ValueError(f"generator.base_url = {config.base_url!r}: give the server's, e.g. http://localhost:8000/v1")
-    if not config.model:
-        raise ValueError("generator.model is not set: give the name that the server has for its model")
+    if config.base_url and not config.base_url.startswith(("http://", "https://")):
+        raise ValueError(f"generator.base_url = {config.base_url!r}: {_A_URL}")
     if config.mode not in MODES:
         raise ValueError(f"generator.mode = {config.mode!r}: choose one of {', '.join(MODES)}")
-    if config.mode == "completions" and not config.tokenizer:
-        raise ValueError(
-            "generator.tokenizer is not set: mode = completions sends token ids, so give the model's directory or "
-            "Hugging Face name (weights are not needed), or set generator.mode=chat"
-        )
     if own := sorted(OWN & config.extra_body.keys()):
         raise ValueError(f"generator.extra_body.{own[0]} is set by raylign itself: use the keys of generator for it")
     least = {"retries": 0, "concurrency": 1}
@@ -94,6 +89,19 @@ def validate(config: Config) -> None:
         raise ValueError(
             f"generator.timeout_s = {config.timeout_s:g}: it must be below generator.hang_s = {config.hang_s:g}, "
             "or waiting for a slow server would count as hanging"
+        )
+
+
+def _check_named(config: Config) -> None:
+    """Raises ``ConfigError`` for what has no default and was not given."""
+    if not config.base_url:
+        raise ConfigError(f"generator.base_url is not set: {_A_URL}")
+    if not config.model:
+        raise ConfigError("generator.model is not set: give the name that the server has for its model")
+    if config.mode == "completions" and not config.tokenizer:
+        raise ConfigError(
+            "generator.tokenizer is not set: mode = completions sends token ids, so give the model's directory or "
+            "Hugging Face name (weights are not needed), or set generator.mode=chat"
         )
 
 
@@ -124,7 +132,8 @@ class MessageTokenizer:
 
 
 def load_tokenizer(config: Config) -> Tokenizer:
-    """The model's own tokenizer, or none in chat mode."""
+    """The model's own tokenizer, or none in chat mode. Raises ``ConfigError`` for what is missing."""
+    _check_named(config)
     if config.mode == "chat":
         return MessageTokenizer(config)
     return _chat_tokenizer(config)
@@ -150,7 +159,8 @@ def _fingerprint(config: Config, tokenizer: str) -> str:
 
 
 def create(config: Config) -> OpenAIEngine:
-    """An engine that is yet to be started. Raises ``ConfigError`` where the API key is not to be had."""
+    """An engine that is yet to be started. Raises ``ConfigError`` for what is missing, the API key included."""
+    _check_named(config)
     api_key = None
     if config.api_key_env is not None:
         api_key = os.environ.get(config.api_key_env)

@@ -16,7 +16,8 @@ from aiohttp import web
 class FakeServer:
     """``script``: answers to the next POST requests, then ``usual`` for all others.
 
-    An answer is a status, a (status, headers) pair, the text of a body, a JSON body, or ``hang``.
+    An answer is a status, a (status, headers) pair, the text of a body, a JSON body, ``hang``, or a function that gives
+    one of them for the body of the request.
     """
 
     usual: Any
@@ -43,6 +44,8 @@ class FakeServer:
         await asyncio.sleep(0.001)
         self._at_once -= 1
         answer = self.script.popleft() if self.script else self.usual
+        if callable(answer):
+            answer = answer(self.asked[-1])
         if answer == "hang":
             await self._over.wait()
             return web.Response(status=500)
