@@ -2,8 +2,8 @@
 
 N draws start a cache of scored responses. A step takes the best and the worst of the whole cache, asks the model for a
 critique that compares them (the textual loss), for advice on the better one (the textual gradient), and for N rewrites
-of it between tags, which are scored and join the cache (``refinement``). The answer is the best of the cache. Between
-steps only the cache is carried on, so that prompts don't grow with the steps.
+of it between tags, which are scored and join the cache (``refinement``). The answer is the best of the cache, or what
+another selection of ``best_of_n`` keeps of it. Between steps only the cache is carried on: prompts don't grow.
 
 Names: the draws that start the cache are those of ``best_of_n``, so that without steps the two are the same. Everything
 else is named after its step; more steps extend what is there.
@@ -19,12 +19,13 @@ from typing import Any
 from pipeline.conversation import PromptsConfig, RefinementConfig, TagsConfig
 from pipeline.effects import Program, draw
 from pipeline.kernels import preference, quoting
+from pipeline.kernels.choice import choose
 from pipeline.keys import Key
+from pipeline.methods import best_of_n
 from pipeline.refinement import Cache, Step, refine
 from pipeline.types import Prompt, Result
 
 HORIZON = ("steps",)
-SELECTIONS = ("best",)
 VARIANTS = ("tpo", "revision")
 COUNTS = ("added", "invalid", "empty", "duplicate", "steps_alone", "steps_shortened", "steps_left_out")
 COLUMNS: dict[str, type] = {**dict.fromkeys(COUNTS, int), "trajectory": str}
@@ -34,13 +35,13 @@ without room in the context. ``trajectory``: all of it step by step from the fir
 
 
 @dataclass
-class Config(RefinementConfig):
+class Config(RefinementConfig, best_of_n.Config):
     """``n`` >= 1: draws at the start, and rewrites per step. ``steps`` >= 0; without any it is best-of-N.
 
     ``variant``: ``tpo``, or ``revision``, which shows no rejected response (the paper's ablation). ``pair``: which
     rejected response is compared with the best: ``extremes`` (the worst), ``median`` or ``random``. A step whose
     cache holds none that is worse (equal texts, equal rewards, N = 1) goes on without, as in ``revision``.
-    ``max_tokens``, ``tags``, ``prompts``: see ``conversation``.
+    ``max_tokens``, ``tags``, ``prompts``: see ``conversation``; ``select`` and what belongs to it: ``best_of_n``.
     """
 
     name: str = "tpo"
@@ -59,7 +60,8 @@ def validate(config: Config) -> None:
         raise ValueError(f"method.n = {config.n}: TPO needs at least one draw, and one rewrite per step")
     if config.steps < 0:
         raise ValueError(f"method.steps = {config.steps}: it must be at least 0 (which is best-of-N)")
-    for name, valid in (("variant", VARIANTS), ("pair", preference.RULES), ("select", SELECTIONS)):
+    best_of_n.validate(config)
+    for name, valid in (("variant", VARIANTS), ("pair", preference.RULES)):
         if (value := getattr(config, name)) not in valid:
             raise ValueError(f"method.{name} = {value!r}: choose one of {', '.join(valid)}")
     for name in ("critique", "advice", "rewrite"):
@@ -93,7 +95,7 @@ def _validate_prompts(prompts: PromptsConfig) -> None:
 
 
 def run(prompt: Prompt, config: Config, key: Key) -> Program:
-    """Draws ``config.n`` responses, improves the best for ``config.steps`` steps, and keeps the best of all."""
+    """Draws ``config.n`` responses, improves the best for ``config.steps`` steps, and keeps one of all."""
     drawn = yield from draw(key.child("draw"), config.n)
     cache = Cache(config.tags)
     cache.start(drawn, key.child("draw"))
@@ -102,9 +104,21 @@ def run(prompt: Prompt, config: Config, key: Key) -> Program:
     for number in range(1, config.steps + 1):
         steps.append((yield from refine(cache, number, config, prompt, key.child("tpo", "step", number))))
         records.append(steps[-1].record(cache.best().reward))
+    kept = cache.entries[
+        choose(
+            config.select,
+            [entry.response for entry in cache.entries],
+            cache.rewards,
+            key.child("select").rng(),
+            beta=config.beta,
+            utility=config.utility,
+            answer=config.answer.how,
+            pattern=config.answer.pattern,
+        )
+    ]
     return Result(
-        response=cache.best().response,
-        reward=cache.best().reward,
+        response=kept.response,
+        reward=kept.reward,
         steps=1 + 3 * sum(not step.left_out for step in steps[1:]),
         candidates=len(cache.entries),
         generated_tokens=sum(step.tokens for step in steps),

@@ -37,7 +37,8 @@ class FakeServer:
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Answers as the script says."""
-        self.asked.append(await request.json())
+        body = await request.json()
+        self.asked.append(body)
         self.headers.append(dict(request.headers))
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
@@ -45,7 +46,7 @@ class FakeServer:
         self._at_once -= 1
         answer = self.script.popleft() if self.script else self.usual
         if callable(answer):
-            answer = answer(self.asked[-1])
+            answer = answer(body)
         if answer == "hang":
             await self._over.wait()
             return web.Response(status=500)

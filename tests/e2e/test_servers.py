@@ -78,14 +78,14 @@ def test_no_row_is_lost(server: str, ray_cluster: None, tmp_path: Path) -> None:
         *("method.name=tpo", "method.n=2", "method.steps=1"),
         "cluster.attempts=2",
     )
-    assert (summary["results"], summary["rejects"]) == (ROWS - 2, 2)
+    assert (summary["results"], summary["rejects"]) == (ROWS - 2, 2), table(out, "rejects").to_pylist()
     rejects = {r["id"]: r for r in table(out, "rejects").to_pylist()}
     assert rejects["p-3"]["error_type"] == "ServerError"
     assert (rejects["p-5"]["stage"], rejects["p-5"]["error_type"]) == ("score", "BadRequest")
     assert "I won't say." in rejects["p-5"]["error"], "the judge's text is kept"
     for result in table(out, "results").to_pylist():
         assert 1 <= result["reward"] <= 10
-        assert result["added"] + result["duplicate"] == 2
+        assert result["added"] + result["duplicate"] == 2, result
     rows = [r for r in candidates(out) if r["id"] not in rejects]
     replies = Counter((r["kind"], r["reward"] is None) for r in rows)
     assert replies["critique", True] == 2 * (ROWS - 2)

@@ -6,6 +6,7 @@ The toy model writes a, b and c; with a and b for tags, a rewrite of it is now a
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,15 @@ def test_more_steps_extend_a_run_and_no_steps_are_best_of_n(two_steps: Path, pro
     assert best["counts"].get("draws", 0) == none["counts"].get("draws", 0) == 0
     columns = ["id", "response", "reward", "candidates", "generated_tokens"]
     assert table(tmp_path / "best", "results").select(columns).equals(table(tmp_path / "0", "results").select(columns))
+
+
+def test_another_cap_makes_other_critiques(two_steps: Path, prompts: str, tmp_path: Path) -> None:
+    """They answer the same messages under the same name."""
+    shutil.copytree(two_steps / "candidates", tmp_path / "journal")
+    other = ["method.max_tokens.critique=5", f"journal={tmp_path}/journal"]
+    counts = align(*settings(tmp_path / "out", prompts, *TPO, "method.steps=1", *other))["counts"]
+    assert counts.get("draws", 0) == 0
+    assert counts["samples"] >= ROWS
 
 
 def test_segments_change_nothing(two_steps: Path, prompts: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from pipeline.config import build
 from pipeline.driver import Ask
 from pipeline.effects import Sample
 from pipeline.errors import ConfigError
+from pipeline.kernels.choice import SELECTIONS
 from pipeline.keys import Key
 from pipeline.methods import best_of_n, tpo
 from pipeline.types import Message, Prompt, Result, RowError
@@ -266,6 +268,7 @@ def in_context(context: int, critique: str = "short") -> tuple[Any, ScriptedWorl
     return run(settings(n=2, steps=2, max_tokens=CAPS), world), world
 
 
+@hypothesis.settings(max_examples=40)
 @given(context=st.integers(100, 3000), critique=st.sampled_from(["short", "x" * 400]))
 def test_no_request_exceeds_the_context(context: int, critique: str) -> None:
     """The world checks every request; a critique of more tokens than its cap stands for one that is encoded anew."""
@@ -305,14 +308,15 @@ def test_a_step_without_room_is_left_out_and_the_best_draw_is_the_answer() -> No
 # What it shares and extends
 
 
+@pytest.mark.parametrize("select", SELECTIONS)
 @pytest.mark.parametrize("n", [1, 4])
-def test_without_steps_it_is_best_of_n(n: int) -> None:
-    prompt = toy_prompt("row", 6)
-    plain = build({"out": "x", "data": {"input": "p"}, "generator": "toy", "reward": "toy", "method": {"n": n}}).method
+def test_without_steps_it_is_best_of_n(n: int, select: str) -> None:
+    prompt, method = toy_prompt("row", 6), {"n": n, "select": select, "answer": {"how": "regex", "pattern": "[ab]"}}
+    plain = build({"out": "x", "data": {"input": "p"}, "generator": "toy", "reward": "toy", "method": method}).method
     assert isinstance(plain, best_of_n.Config)
     one, other = ToyWorld(), ToyWorld()
     best = one.run({"row": best_of_n.run(prompt, plain, Key(1, "row"))}, {"row": prompt})["row"]
-    mine = run(settings(n=n, steps=0), other, prompt)
+    mine = run(settings(**method, steps=0), other, prompt)
     assert replace(mine, columns={}) == best
     assert other.seen == one.seen
 
@@ -350,6 +354,7 @@ def test_more_steps_extend_what_is_there(pair: str) -> None:
     assert steps_of(two[0]) == steps_of(five[0])[:3]
 
 
+@hypothesis.settings(max_examples=50)
 @given(n=st.integers(1, 6), steps=st.integers(0, 4), row=st.text("xyz", min_size=1, max_size=3))
 def test_what_holds_of_any_run(n: int, steps: int, row: str) -> None:
     world = Recorded()
@@ -384,7 +389,7 @@ def test_the_order_of_replies_changes_nothing() -> None:
         ({"steps": -1}, "method.steps = -1: it must be at least 0"),
         ({"variant": "best_of_n"}, "method.variant = 'best_of_n': choose one of tpo, revision"),
         ({"pair": "worst"}, "method.pair = 'worst': choose one of extremes, median, random"),
-        ({"select": "majority"}, "method.select = 'majority': choose one of best"),
+        ({"select": "worst"}, "method.select = 'worst': choose one of best, last"),
         ({"max_tokens": {"critique": 0}}, "method.max_tokens.critique = 0"),
         ({"max_tokens": {"rewrite": 0}}, "method.max_tokens.rewrite = 0"),
         ({"tags": {"start": "<a>", "end": "<a>"}}, "method.tags.start = '<a>', method.tags.end = '<a>'"),
