@@ -17,7 +17,8 @@ Writes = Callable[[str, int, int], str | RowError]
 class ScriptedWorld(ToyWorld):
     """``draws`` are the first responses, ``writes`` what follows; ``rewards``: of each text, 0.0 if it has none.
 
-    A token is two characters. ``asked`` holds every sample by its name, ``scored`` every response that was scored.
+    A token is two characters. ``asked`` holds every sample by its name, ``scored`` every response that was scored, and
+    ``scores`` the same by its name.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class ScriptedWorld(ToyWorld):
         self._draws, self._writes, self._rewards, self._context = draws, writes, rewards, context
         self.asked: dict[Any, tuple[Sample, str | RowError]] = {}
         self.scored: list[str] = []
+        self.scores: dict[Any, Score] = {}
 
     def answer(self, ask: Ask, prompt: Prompt) -> Any:
         """The reply to one part of an effect."""
@@ -36,6 +38,8 @@ class ScriptedWorld(ToyWorld):
             response = self._draws[ask.index]
             return Candidate(response, (1, 2, 3), "stop", self._rewards.get(response, 0.0), 3)
         if isinstance(effect, Score):
+            assert ask.key not in self.scores, "two rewards share a name"
+            self.scores[ask.key] = effect
             self.scored.append(effect.responses[ask.part])
             return self._rewards.get(effect.responses[ask.part], 0.0)
         if isinstance(effect, Room):

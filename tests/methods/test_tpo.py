@@ -183,6 +183,25 @@ def test_the_pair_rule_decides_which_response_is_rejected() -> None:
     assert rejected["random"] in {"0/0", "0/1", "0/3", "0/4"}
 
 
+def test_the_random_pair_is_another_one_for_every_seed_row_and_step() -> None:
+    def rejected(seed: int, row: str = "row") -> list[str]:
+        world = ScriptedWorld(DRAWS, writing(["none"] * 5), REWARDS)
+        program = tpo.run(PROMPT, settings(pair="random", steps=6), Key(seed, row))
+        return [r["rejected"] for r in steps_of(world.run({"row": program}, {"row": PROMPT})["row"])[1:]]
+
+    assert rejected(1) == rejected(1)
+    assert len({tuple(rejected(seed)) for seed in range(4)} | {tuple(rejected(1, "other"))}) == 5
+    assert len(set(rejected(1))) > 1
+
+
+def test_a_reward_is_named_after_its_rewrite() -> None:
+    _, world = one_step(["none", f"{S}b{E}", f"{S}b{E}", f"{S}d{E}"])
+    step = Key(1, "row", ("tpo", "step", 1))
+    assert {k: s.source for k, s in world.scores.items()} == {
+        step.child("scored", i): step.child("rewrite", i) for i in (1, 3)
+    }
+
+
 def test_an_error_in_mid_step_costs_its_row_alone() -> None:
     failure = RowError("generate", "BadRequest", "no")
     good = writing([f"{S}a{E}"] * 5)
