@@ -17,11 +17,12 @@ from actors import foresight
 from actors.cluster import Cluster
 from actors.nodes import Scoreboard, run_advance, run_collect, run_ingest
 from actors.reporting import Reporter
+from actors.scheduler import BudgetScheduler
 from actors.session import Progress, Session, summarize, totals
 from actors.spec import RunSpec, make_spec
 from pipeline.config import to_yaml
 from pipeline.errors import RaylignError, RunDirectoryError, RunFailed, StorageError
-from pipeline.graph import Advance, Collect, Graph, Ingest, Node
+from pipeline.graph import Advance, Allocate, Collect, Graph, Ingest, Node
 from pipeline.sections import RunConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal, Part
@@ -43,13 +44,14 @@ class Executor:
 
     def __init__(self, config: RunConfig, cluster: Cluster, show: Callable[[Progress], None]) -> None:
         self.folder = Folder(config.out)
-        self._config = _absolute(config)
+        self._config = absolute(config)
         self._cluster = cluster
         self._reporter = Reporter(self.folder, show)
         self._session = Session()
         self._running: dict[Any, Node] = {}
         self._tries: Counter[str] = Counter()
         self._scoreboard: Any = None
+        self._scheduler: Any = None
         self._live: dict[str, dict[str, float]] = {}
         self._starts: list[int] | None = None
         self._connected = False
@@ -80,7 +82,7 @@ class Executor:
         if not any(name.startswith("ingest") for name in self._done):  # else each shard's next node adopts its own
             self._session.recovered = self._journal.recover(self._spec.data, 0, self._source.rows)
         self._parts = self._journal.parts()
-        self._graph = Graph(len(self._source.files))
+        self._graph = Graph(len(self._source.files), config.policy.batch)
         self._ingest()
 
     def run(self) -> dict[str, Any]:
@@ -164,9 +166,17 @@ class Executor:
             self._session.logs = self._reporter.logs = [*a, *b]
             task = run_advance.options(num_cpus=cpus, max_retries=0)
             ref = task.remote(spec, node, self._parts_for(node.shard), generators, rewards, self._scoreboard)
+        elif isinstance(node, Allocate):
+            if self._scheduler is None:
+                self._scheduler = BudgetScheduler.options(num_cpus=0, max_restarts=-1).remote()  # type: ignore[attr-defined]
+            nodes = [
+                [Advance(shard, i).name for i in range(self._graph.segments(shard))]
+                for shard in self._graph.members(node.batch)
+            ]
+            ref = self._scheduler.allocate.remote(spec, node, nodes)
         else:
             assert isinstance(node, Collect)
-            segments = sum(name.startswith(f"advance-{node.shard:05d}-") for name in self._done)
+            segments = self._graph.segments(node.shard)
             ref = run_collect.options(num_cpus=cpus, max_retries=0).remote(spec, self._source, node, segments)
         self._running[ref] = node
 
@@ -234,6 +244,9 @@ class Executor:
         if self._scoreboard is not None:
             ray.kill(self._scoreboard)
             self._scoreboard = None
+        if self._scheduler is not None:
+            ray.kill(self._scheduler)
+            self._scheduler = None
 
     def _finish(self) -> dict[str, Any]:
         config, engines = self._config, {}
@@ -241,7 +254,7 @@ class Executor:
             engines = self._cluster.stats(config.generator, config.reward)
         summary = summarize(self._session, self._done, self._source.rows, engines)
         files = [f for record in self._done.values() for f in record.files]
-        tables = [f for f in files if f.name.startswith(("results/", "rejects/"))]
+        tables = [f for f in files if f.name.startswith(("results/", "rejects/", "grants/"))]
         journal = "candidates" if config.journal is None else config.journal
         tables += [dataclasses.replace(f, name=f"{journal}/{f.name}") for f in self._journal.own_files()]
         commit_run(self.folder, self._spec.plan, [*tables, self.folder.write_json("summary.json", summary)])
@@ -263,7 +276,7 @@ def _check_journal(folder: Folder) -> None:
         raise RunDirectoryError(f"journal: {error}") from error
 
 
-def _absolute(config: RunConfig) -> RunConfig:
+def absolute(config: RunConfig) -> RunConfig:
     """The same run with absolute local paths: Ray's workers run in directories of their own."""
 
     def directory(model: str) -> str:

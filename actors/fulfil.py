@@ -7,8 +7,8 @@ journal, under the digest of everything that shaped it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from actors.generator import Generated
@@ -32,6 +32,8 @@ class Sources:
     replies: Replies
     generators: Pool
     rewards: Pool
+    grants: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """What each row was granted in each round so far."""
 
 
 Tell = Callable[[Ask, PartReply | RowError | Suspended], None]
@@ -51,6 +53,10 @@ class Fulfiller:
         self._unjudged: dict[Key, dict[str, Any]] = {}
         self._named: dict[Key, str] = {}
         self._rendered: dict[str, tuple[tuple[Message, ...], tuple[int, ...]]] = {}
+        self.asked: dict[str, Grant] = {}
+        """Rows that wait for a grant, and what they showed."""
+        self.drawn: Counter[str] = Counter()
+        """Draws of each row that have a reward, the journal's included."""
 
     def dispatch(self, ask: Ask, prompt: Prompt) -> None:
         """Begins to find the reply; may tell it at once."""
@@ -64,7 +70,15 @@ class Fulfiller:
             case Score():
                 self._score_given(ask, ask.effect, prompt)
             case Grant():
-                self._tell(ask, Suspended("grant"))
+                self._grant(ask, ask.effect)
+
+    def _grant(self, ask: Ask, effect: Grant) -> None:
+        granted = self._sources.grants.get((ask.row, effect.round))
+        if granted is None:  # the row goes on in another node, when its whole batch has shown what it saw
+            self.asked[ask.row] = effect
+            self._tell(ask, Suspended("grant"))
+        else:
+            self._tell(ask, granted)
 
     def judge(self, verdict: Verdict) -> None:
         """Notes in the journal whether a proposal was accepted, unless the journal has it already."""
@@ -77,6 +91,7 @@ class Fulfiller:
             row = self._sources.replies.open_row(reply_digest(draw, self._spec.scorer))
             if row is not None and row["accepted"] is None:  # its node was killed before it could say
                 self._unjudged[ask.key] = row
+            self.drawn[ask.row] += 1
             self._tell(ask, known)
             return
         if known := self._sources.replies.drawn(draw):  # by an earlier run, with another reward model
@@ -202,6 +217,7 @@ class Fulfiller:
             if row["kind"] == "proposal":
                 self._unjudged[ask.key] = row
             self._keep(row)
+            self.drawn[ask.row] += 1
             self._tell(ask, scored if isinstance(ask.effect, Draw) else reply)
 
         strips = self._spec.config.reward.think == "strip"

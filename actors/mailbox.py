@@ -17,8 +17,12 @@ from typing import Any
 
 from actors.protocol import BadRequest, EngineDead
 
-LINGER_S = 0.002
-"""After the first reply, how long ``collect`` waits for more of the same engine step."""
+LINGER_S = (0.002, 0.25)
+LINGER_SHARE = 0.02
+"""After the first reply, how long ``collect`` waits for more: this share of what a request takes here, within bounds.
+
+Every call costs both sides a millisecond or two of CPU, which a slow engine on the same cores would miss.
+"""
 FORGET_S = 60.0
 """A client that hasn't collected for so long is gone; what it wanted is dropped."""
 
@@ -48,6 +52,7 @@ class Mailbox:
         self._handle = handle
         self._boxes: dict[str, _Box] = {}
         self._in_flight = 0
+        self._usual_s = 0.0
         self.served = 0
 
     @property
@@ -72,7 +77,7 @@ class Mailbox:
                 box.wake.clear()
                 try:
                     await asyncio.wait_for(box.wake.wait(), wait_s)
-                    await asyncio.sleep(LINGER_S)
+                    await asyncio.sleep(min(max(LINGER_S[0], LINGER_SHARE * self._usual_s), LINGER_S[1]))
                 except TimeoutError:
                     pass
         finally:
@@ -90,10 +95,12 @@ class Mailbox:
 
     async def _serve(self, box: _Box, number: int, request: Any) -> None:
         self._in_flight += 1
+        begun = time.monotonic()
         try:
             reply = await self._reply(request)
         finally:
             self._in_flight -= 1
+            self._usual_s += 0.1 * (time.monotonic() - begun - self._usual_s)
             self.served += 1
             box.tasks.pop(number, None)
         box.done.append((number, reply))

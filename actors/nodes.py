@@ -39,7 +39,7 @@ class Scoreboard:
 def run_ingest(spec: RunSpec, source: Source, node: Ingest) -> NodeRecord:
     """Cuts an input file into shards."""
     folder = Folder(spec.config.out)
-    files = write_shards(folder, source, node.file, spec.config.data.shard_rows)
+    files = write_shards(folder, source, node.file, spec.config.data.shard_rows, spec.config.policy.batch)
     record = NodeRecord(node.name, Ingested(tuple(f.rows for f in files)), tuple(files), {})
     commit_node(folder, spec.plan, record)
     return record

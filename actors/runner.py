@@ -27,12 +27,16 @@ from pipeline.graph import Advance, Advanced
 from pipeline.keys import Key
 from pipeline.sections import GeneratorConfig
 from pipeline.storage.folder import FileRecord, Folder
+from pipeline.storage.grants import read_grants, write_shown
 from pipeline.storage.journal import Journal, JournalWriter, Part
 from pipeline.storage.manifest import NodeRecord, commit_node
 from pipeline.storage.schema import ID, ROW, outcomes_schema
 from pipeline.storage.shards import prompts, shard_name
 from pipeline.types import Content, Outcome, Prompt, Result, RowError
 
+FLUSH_SHARE = 0.01
+"""Flushes take at most this share of a core: where one takes long, they come less often than ``flush_s``."""
+REPORT_S = 1.0
 Report = Callable[[dict[str, float]], None]
 
 
@@ -76,6 +80,7 @@ class Runner:
             journal.read(parts, self._shard.column(ID).to_pylist(), adopted),
             self._generators,
             self._rewards,
+            read_grants(self._folder, self._shard.column(ID).to_pylist()),
         )
         self._counts["recovered"] = sources.replies.adopted
         self._fulfiller = Fulfiller(spec, sources, self._tell, self._keep, self._counts)
@@ -160,18 +165,26 @@ class Runner:
 
     async def _flush_often(self) -> None:
         """Groups what arrived during a write, or during ``flush_s``, into the next one."""
+        pause = self._spec.config.cluster.flush_s
         try:
             while not self._closing.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), self._spec.config.cluster.flush_s)
+                    await asyncio.wait_for(self._closing.wait(), pause)
                 if rows := self._take_pending():
-                    await asyncio.to_thread(self._writer.flush, rows)
+                    spent = await asyncio.to_thread(self._flush_timed, rows)
+                    pause = max(self._spec.config.cluster.flush_s, spent / FLUSH_SHARE)
         finally:
             self._wake.set()
 
+    def _flush_timed(self, rows: list[dict[str, Any]]) -> float:
+        """Flushes; returns the seconds of CPU that it took."""
+        begun = time.thread_time()
+        self._writer.flush(rows)
+        return time.thread_time() - begun
+
     async def _report_often(self) -> None:
         while True:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(REPORT_S)
             self._report(self._progress())
 
     def _progress(self) -> dict[str, float]:
@@ -183,6 +196,11 @@ class Runner:
         suspended = {name for name, o in self._outcomes.items() if isinstance(o, Suspended)}
         ended = {name: o for name, o in self._outcomes.items() if not isinstance(o, Suspended)}
         files.append(self._write_outcomes(ended))
+        asked = {name: grant for name, grant in self._fulfiller.asked.items() if name in suspended}
+        drawn = self._fulfiller.drawn
+        failed = {name: drawn[name] for name, o in ended.items() if isinstance(o, RowError) and o.stage != "prompt"}
+        if asked or failed:
+            files.append(write_shown(self._folder, self._node.name, asked, failed))
         waiting = sum(self._outcomes[name] == Suspended("grant") for name in suspended)
         counts: dict[str, float] = {**self._counts, "ended": len(ended)}
         counts["deaths"] = self._generators.deaths + self._rewards.deaths

@@ -44,12 +44,24 @@ class Session:
 
 
 def totals(records: Iterable[NodeRecord]) -> dict[str, float]:
-    """The sums of what nodes counted."""
+    """The sums of what nodes counted. The ledgers of allocate nodes stand apart (see ``ledger``)."""
     sums: dict[str, float] = defaultdict(float)
     for record in records:
+        if record.node.startswith("allocate"):
+            continue
         for name, value in record.counts.items():
             sums[name] += value
     return sums
+
+
+def ledger(done: Mapping[str, NodeRecord]) -> dict[str, float]:
+    """The budgets of all batches at their last round: ``budget``, ``spent`` before, ``granted`` in it, ``unspent``."""
+    last = {name.rsplit("-", 1)[0]: done[name] for name in sorted(done) if name.startswith("allocate")}
+    sums: dict[str, float] = defaultdict(float)
+    for record in last.values():
+        for name in ("budget", "spent", "granted", "unspent"):
+            sums[name] += record.counts[name]
+    return dict(sums)
 
 
 def summarize(session: Session, done: Mapping[str, NodeRecord], rows: int, engines: Engines) -> dict[str, Any]:
@@ -64,6 +76,7 @@ def summarize(session: Session, done: Mapping[str, NodeRecord], rows: int, engin
         "rewards_not_finite": int(sums["rows"] - sums["finite"]),
         "counts": {k: int(v) for k, v in sorted(sums.items()) if k not in (*PER_ROW, "runner_cpu_s")},
         "runner_cpu_s": round(sums["runner_cpu_s"], 3),
+        "budget": ledger(done),
         "session": {
             "draws": int(ours["draws"]),
             "wall_s": round(seconds, 3),

@@ -9,6 +9,7 @@ from pipeline.plugin import nearest
 
 COMMANDS = {
     "align": "runs a method over a data set",
+    "backtest": "plays budget policies on recorded or synthetic rewards",
     "bench": "measures throughput against the engine-only bound",
     "status": "says where a run stands, while it runs or after",
     "demo": "compares the first draw, best-of-N and a vote on the embedded demo models",

@@ -44,6 +44,17 @@ def merge(files: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Any]
     return {str(k): v for k, v in cast(dict[Any, Any], plain).items()}
 
 
+def load_section(schema: type[T], arguments: Sequence[str], name: str = "") -> T:
+    """Files and overrides of a command that has one section of its own. Raises ``ConfigError`` as ``load`` does."""
+    parts = [_read(a, short=False) for a in arguments if "=" not in a]
+    try:
+        merged = OmegaConf.merge(*parts, OmegaConf.from_dotlist([a for a in arguments if "=" in a]))
+        plain = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"configuration: {_first_line(error)}") from None
+    return section(name, schema, plain)
+
+
 def build(settings: Mapping[str, Any]) -> RunConfig:
     """Checks settings against the sections' dataclasses and the plugins they name."""
     _check_keys("", settings, [f.name for f in dataclasses.fields(RunConfig)])
@@ -73,7 +84,7 @@ def to_dict(run: RunConfig) -> dict[str, Any]:
     return dataclasses.asdict(run)
 
 
-def _read(name: str) -> Any:
+def _read(name: str, *, short: bool = True) -> Any:
     path = Path(name)
     if not path.is_file() and not path.is_absolute():
         path = next((p for p in (CONF / name, CONF.parent / name, CONF / "job" / f"{name}.yaml") if p.is_file()), path)
@@ -90,7 +101,7 @@ def _read(name: str) -> Any:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(loaded, DictConfig):
         raise ConfigError(f"{path}: a configuration is a mapping of sections")
-    for kind, field in PLUGIN_SECTIONS.items():
+    for kind, field in PLUGIN_SECTIONS.items() if short else ():
         if isinstance(value := loaded.get(kind), str):
             loaded[kind] = {field: value}
     return loaded
@@ -124,7 +135,9 @@ def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any
     default = next(f.default_factory for f in dataclasses.fields(RunConfig) if f.name == kind)
     assert default is not dataclasses.MISSING
     name = str(settings.get(name_field) or getattr(default(), name_field))
-    settings[name_field] = name = _resolve_auto(kind, settings) if name == "auto" else name
+    if name == "auto" and name_field == "engine":  # a policy may well be called auto
+        name = _resolve_auto(kind, settings)
+    settings[name_field] = name
     module = plugin.load(kind, name)
     found = section(kind, module.Config, _over(module.Config, defaults(kind, name), settings))
     if validate := getattr(module, "validate", None):
@@ -265,6 +278,8 @@ def _check_run(run: RunConfig) -> None:
             seconds = getattr(getattr(run, section), key)
             if seconds is not None and not seconds > 0:
                 raise ConfigError(f"{section}.{key} = {seconds}: give seconds, or null for no limit")
+    if run.policy.batch is not None and run.policy.batch < 1:
+        raise ConfigError(f"policy.batch = {run.policy.batch}: it must be at least 1 row, or null for all")
     if run.cluster.segment is not None and run.cluster.segment < 1:
         raise ConfigError(f"cluster.segment = {run.cluster.segment}: it must be at least 1 step, or null for all")
     if run.data.limit is not None and run.data.limit < 1:

@@ -96,11 +96,19 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """ "This is what I have seen; how many more draws may I make?" ``round`` counts a program's grants from 0."""
+    """ "This is what I have seen; how many more draws may I make?" ``round`` counts a program's grants from 0.
+
+    One entry per draw so far: its reward, its generated ``tokens``, whether its response is ``new``, and ``drawn_in``:
+    0 for exploration, t for what grant t - 1 allowed. The last three may be left out by a method that has no use
+    for policies that look at them.
+    """
 
     key: Key
     rewards: tuple[float, ...]
     round: int = 0
+    tokens: tuple[int, ...] = ()
+    new: tuple[bool, ...] = ()
+    drawn_in: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,9 +199,17 @@ def score(
     return tuple(r for r in reply if isinstance(r, float))
 
 
-def grant(key: Key, rewards: tuple[float, ...], *, round: int = 0) -> Generator[Effect, Reply, int]:
+def grant(
+    key: Key,
+    rewards: tuple[float, ...],
+    *,
+    round: int = 0,
+    tokens: tuple[int, ...] = (),
+    new: tuple[bool, ...] = (),
+    drawn_in: tuple[int, ...] = (),
+) -> Generator[Effect, Reply, int]:
     """``more = yield from grant(key, rewards)``: a ``Grant`` whose reply has its type."""
-    reply = yield Grant(key, rewards, round)
+    reply = yield Grant(key, rewards, round, tokens, new, drawn_in)
     assert isinstance(reply, int)
     return reply
 

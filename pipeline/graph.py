@@ -12,7 +12,9 @@ that stands twice) is thus found before a model is loaded.
 from __future__ import annotations
 
 import heapq
+import sys
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -103,13 +105,16 @@ class _Batch:
 class Graph:
     """The graph of one run over ``files`` input files.
 
-    ``batch_shards``: how many consecutive shards share their grants (None: all of them). Every call costs
-    O(log shards), so that a run of a million shards is no different from one of ten.
+    ``batch_rows``: how many consecutive rows share their grants (None: all of them); shards end where batches do
+    (see ``storage.shards``). Every call costs O(log shards), so that a run of a million shards is no different from
+    one of ten.
     """
 
-    def __init__(self, files: int, batch_shards: int | None = None) -> None:
+    def __init__(self, files: int, batch_rows: int | None = None) -> None:
         self.files = files
-        self._batch_shards = batch_shards
+        self._batch_rows = batch_rows
+        self._batch_of: list[int] = []
+        self._members: list[range] = []
         self._ingested: dict[int, tuple[int, ...]] = {}
         self._shards: list[_Shard] = []
         self._batches: list[_Batch] = []
@@ -192,14 +197,23 @@ class Graph:
         if not self.ingested:
             return
         self._shards = [_Shard() for _ in self.shard_rows()]
-        width = self._batch_shards or max(1, len(self._shards))
-        starts = range(0, len(self._shards), width)
-        self._batches = [_Batch(min(width, len(self._shards) - start)) for start in starts]
+        width = self._batch_rows or sys.maxsize
+        numbers = [first // width for first in accumulate(self.shard_rows(), initial=0)][:-1]
+        batches = [list(group) for _, group in groupby(range(len(self._shards)), numbers.__getitem__)]
+        self._members = [range(group[0], group[-1] + 1) for group in batches]
+        self._batch_of = [batch for batch, group in enumerate(batches) for _ in group]
+        self._batches = [_Batch(len(members)) for members in self._members]
         for i in range(len(self._shards)):
             self._push(Advance(i, 0))
 
-    def _batch_of(self, shard: int) -> int:
-        return shard // (self._batch_shards or max(1, len(self._shards)))
+    def members(self, batch: int) -> range:
+        """The shards of a batch."""
+        return self._members[batch]
+
+    def segments(self, shard: int) -> int:
+        """How many nodes have advanced a shard so far, when none is at it."""
+        found = self._shards[shard]
+        return found.segment + (found.state != "advance")
 
     def _complete_advance(self, node: Advance, outcome: Advanced) -> None:
         shard = self._shards[node.shard]
@@ -207,7 +221,7 @@ class Graph:
             shard.segment += 1
             self._push(Advance(node.shard, shard.segment))
             return
-        number = self._batch_of(node.shard)
+        number = self._batch_of[node.shard]
         batch = self._batches[number]
         batch.advancing -= 1
         if outcome.waiting:
@@ -221,9 +235,7 @@ class Graph:
 
     def _complete_allocate(self, node: Allocate) -> None:
         batch = self._batches[node.batch]
-        width = self._batch_shards or max(1, len(self._shards))
-        members = range(node.batch * width, min((node.batch + 1) * width, len(self._shards)))
-        for i in members:
+        for i in self._members[node.batch]:
             if self._shards[i].state == "wait":
                 self._shards[i].state = "advance"
                 self._shards[i].segment += 1

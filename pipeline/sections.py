@@ -43,9 +43,23 @@ class MethodConfig:
 
 @dataclass
 class PolicyConfig:
-    """Base of every policy's own ``Config``."""
+    """Base of every policy's own ``Config``.
+
+    ``cost``: what the budget is counted in, ``draws`` or ``tokens``. ``price``: the least expected gain per unit of
+    cost for which a draw is made, in units of the objective; what is not worth it stays unspent. By default
+    everything is spent. ``floor``, ``cap``: the least and most draws of a prompt, exploration included.
+    ``objective``: what is summed over the batch: ``raw`` rewards, rewards in each prompt's own standard deviations
+    (``zscore``), or their ``rank`` among the batch's. ``batch``: how many consecutive rows share a budget, at least 1
+    (null: all of them).
+    """
 
     name: str = "uniform"
+    batch: int | None = None
+    cost: str = "draws"
+    price: float | None = None
+    floor: int = 0
+    cap: int | None = None
+    objective: str = "raw"
 
 
 @dataclass

@@ -48,7 +48,7 @@ def drive(graph: Graph, world: World, order: int, lose: float = 0.0, stop: int |
 worlds = st.builds(World, st.integers(0, 999), st.integers(1, 3), st.integers(0, 2), st.integers(0, 2))
 
 
-@given(worlds, st.integers(0, 99), st.integers(0, 99), st.sampled_from([None, 1, 2]))
+@given(worlds, st.integers(0, 99), st.integers(0, 99), st.sampled_from([None, 1, 2, 7]))
 def test_the_same_nodes_complete_once_in_every_interleaving(world: World, a: int, b: int, batch: int | None) -> None:
     straight = drive(Graph(world.files, batch), world, a)
     shaken = drive(Graph(world.files, batch), world, b, lose=0.3)
@@ -56,7 +56,7 @@ def test_the_same_nodes_complete_once_in_every_interleaving(world: World, a: int
     assert sorted(n.name for n in straight) == sorted(n.name for n in shaken)
 
 
-@given(worlds, st.integers(0, 99), st.integers(0, 40), st.sampled_from([None, 1, 2]))
+@given(worlds, st.integers(0, 99), st.integers(0, 40), st.sampled_from([None, 1, 2, 7]))
 def test_resuming_does_what_is_left_and_nothing_else(world: World, order: int, stop: int, batch: int | None) -> None:
     whole = drive(Graph(world.files, batch), world, order)
     before = drive(Graph(world.files, batch), world, order, stop=stop)
@@ -83,7 +83,7 @@ def test_no_shard_advances_before_every_file_is_ingested() -> None:
 
 
 def test_a_batch_is_allocated_when_all_of_it_waits_and_batches_overlap() -> None:
-    graph = Graph(1, batch_shards=2)
+    graph = Graph(1, batch_rows=2)
     graph.complete(Ingest(0), Ingested((1, 1, 1, 1)))
     graph.complete(Advance(0, 0), Advanced(waiting=1))
     assert Allocate(0, 0) not in graph.ready()

@@ -97,7 +97,9 @@ def _read(arguments: list[str]) -> tuple[RunConfig, BenchConfig]:
     for key in ("rounds", "chains", "steps", "driver_rows", "driver_draws"):
         if getattr(options, key) < 1:
             raise ConfigError(f"bench.{key} = {getattr(options, key)}: it must be at least 1")
-    return build(settings), options
+    config = build(settings)
+    chains(config, options)  # a mistake must show before anything is measured
+    return config, options
 
 
 def _with_random_models(config: RunConfig, size: str, scratch: Path) -> RunConfig:
@@ -118,16 +120,21 @@ def _measure(part: str, config: RunConfig, options: BenchConfig, scratch: Path) 
         case "generation":
             return measures.generation(config, scratch, options.rounds)
         case "chains":
-            settings = to_dict(config)
-            settings["data"] |= {"limit": options.chains}
-            settings["method"] = {"name": "qalign", "steps": options.steps, "select": "last"}
-            return measures.generation(build(settings), scratch, options.rounds, lockstep=True)
+            return measures.generation(chains(config, options), scratch, options.rounds, lockstep=True)
         case "scoring":
             return measures.scoring(config, scratch, options.rounds)
         case "packing":
             return packing(config, options.rounds, options.responses)
         case _:
             return measures.driver(config, scratch, options.driver_rows, options.driver_draws)
+
+
+def chains(config: RunConfig, options: BenchConfig) -> RunConfig:
+    """One QAlign chain for each of the first prompts. Rewards are simulated, so beta hardly matters."""
+    settings = to_dict(config)
+    settings["data"] |= {"limit": options.chains}
+    settings["method"] = {"name": "qalign", "steps": options.steps, "beta": 1.0, "select": "last"}
+    return build(settings)
 
 
 def headline(found: dict[str, Any]) -> dict[str, float]:

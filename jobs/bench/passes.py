@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from actors.cluster import Cluster
-from actors.executor import Executor
+from actors.executor import Executor, absolute
 from jobs.bench.measured import ACTORS, Pass
 from jobs.bench.rates import Rates, Ratio, Served, rates, ratio
 from pipeline.config import build, to_dict
@@ -53,7 +53,7 @@ class Bench:
     """Engines that stay up while passes go through them. ``scratch`` holds the runs' directories."""
 
     def __init__(self, config: RunConfig, scratch: Path, cluster: Cluster) -> None:
-        self.config, self.scratch, self._cluster = config, scratch, cluster
+        self.config, self.scratch, self._cluster = absolute(config), scratch, cluster
         self._passes = 0
 
     def replicas(self, kind: str) -> list[Any]:

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pipeline.batch import Batch, Decision
+from pipeline.grants import decide, nothing
+from pipeline.grants import validate as validate
 from pipeline.sections import PolicyConfig
 
 
 @dataclass
 class Config(PolicyConfig):
-    """``uniform`` has no parameters."""
+    """``uniform`` has no parameters of its own."""
 
     name: str = "uniform"
 
 
-def allocate(rewards: Sequence[NDArray[np.float64]], budget: int, config: Config) -> NDArray[np.int64]:
-    """Shares ``budget`` draws among ``len(rewards)`` prompts; what is left over goes to the first ones, one each.
+def allocate(batch: Batch, config: Config) -> Decision:
+    """Shares the round's budget evenly: who has the fewest draws comes first, then who comes first.
 
-    ``rewards[k]`` holds the rewards prompt k has seen so far and is not looked at. Returns counts of shape
-    (len(rewards),) that add up to ``budget``. Raises ``ValueError`` for a negative budget or a budget without prompts.
+    Rewards are not looked at. Raises ``ValueError`` for a negative budget or a budget without prompts.
     """
-    if budget < 0 or (budget and not rewards):
-        raise ValueError(f"can't share {budget} draws among {len(rewards)} prompts")
-    if not rewards:
-        return np.zeros(0, dtype=np.int64)
-    each, rest = divmod(budget, len(rewards))
-    counts = np.full(len(rewards), each, dtype=np.int64)
-    counts[:rest] += 1
-    return counts
+    batch.check()
+    return decide(batch, config, nothing(len(batch)))

@@ -6,7 +6,7 @@ whole input and its id. It is what every later node reads, whatever the input wa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,20 +37,30 @@ def shard_name(shard: int) -> str:
     return f"_shards/shard-{shard:05d}.parquet"
 
 
-def first_shard(source: Source, file: int, shard_rows: int) -> int:
-    """The number of the first shard of input file ``file``."""
-    return sum(-(-f.rows // shard_rows) for f in source.files[:file])
+def cuts(file: SourceFile, shard_rows: int, batch_rows: int | None) -> list[int]:
+    """Rows of each shard of a file: ``shard_rows``, fewer where the file or a batch of ``batch_rows`` rows ends.
 
-
-def write_shards(folder: Folder, source: Source, file: int, shard_rows: int) -> list[FileRecord]:
-    """Cuts one input file into shards of ``shard_rows`` rows (the last may be shorter).
-
-    Raises ``InputError`` for an id that is null.
+    Batches count the rows of the whole input, so that they are the same however it is cut.
     """
-    number = first_shard(source, file, shard_rows)
+    sizes, position, end = [], file.first, file.first + file.rows
+    while position < end:
+        stop = min(position + shard_rows, end)
+        if batch_rows is not None:
+            stop = min(stop, (position // batch_rows + 1) * batch_rows)
+        sizes.append(stop - position)
+        position = stop
+    return sizes
+
+
+def write_shards(
+    folder: Folder, source: Source, file: int, shard_rows: int, batch_rows: int | None = None
+) -> list[FileRecord]:
+    """Cuts one input file into shards (see ``cuts``). Raises ``InputError`` for an id that is null."""
+    number = sum(len(cuts(f, shard_rows, batch_rows)) for f in source.files[:file])
     position = source.files[file].first
     records = []
-    for table in _rechunk(map(_with_wrong, sources.read(source, source.files[file], shard_rows)), shard_rows):
+    tables = map(_with_wrong, sources.read(source, source.files[file], shard_rows))
+    for table in _rechunk(tables, cuts(source.files[file], shard_rows, batch_rows)):
         rows = np.arange(position, position + len(table), dtype=np.int64)
         ids = _ids(table, source, source.files[file], rows)
         columns = [pa.array(rows), ids, table.column(WRONG), *table.drop_columns([WRONG]).columns]
@@ -146,19 +156,15 @@ def _with_wrong(table: pa.Table) -> pa.Table:
     return table.append_column(WRONG, pa.nulls(len(table), pa.string()))
 
 
-def _rechunk(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of exactly ``rows`` (the last may be shorter), whatever the row groups were."""
+def _rechunk(tables: Iterator[pa.Table], sizes: Sequence[int]) -> Iterator[pa.Table]:
+    """The same rows in tables of exactly these sizes, whatever the row groups were."""
     kept: list[pa.Table] = []
-    held = 0
-    for table in tables:
-        kept.append(table)
-        held += len(table)
-        while held >= rows:
-            whole = pa.concat_tables(kept).combine_chunks()
-            yield whole.slice(0, rows)
-            kept, held = [whole.slice(rows)], held - rows
-    if held:
-        yield pa.concat_tables(kept).combine_chunks()
+    for size in sizes:
+        while sum(map(len, kept)) < size:
+            kept.append(next(tables))
+        whole = pa.concat_tables(kept).combine_chunks()
+        yield whole.slice(0, size)
+        kept = [whole.slice(size)]
 
 
 def _ids(table: pa.Table, source: Source, file: SourceFile, rows: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Array:

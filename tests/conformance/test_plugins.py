@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,12 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from pipeline import plugin
+from pipeline.batch import Batch
 from pipeline.config import CONF, build, defaults
 from pipeline.errors import ConfigError
+from pipeline.grants import costs
 from pipeline.keys import Key
 from pipeline.sections import GeneratorConfig, MethodConfig, PolicyConfig, RewardConfig
 from pipeline.types import Result
@@ -125,25 +129,112 @@ def test_rows_do_not_see_each_other(name: str) -> None:
     assert together["r0"] == alone["r0"]
 
 
-rewards = st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=6), min_size=1, max_size=8)
+numbers = st.floats(-5, 5) | st.sampled_from([0.0, 1.0, 1.0, 2.0])
+odd = numbers | st.sampled_from([np.nan, np.inf, -np.inf, 1e300, -1e300, 5e-324])
+pools = st.lists(st.lists(numbers, max_size=6), min_size=1, max_size=8)
+odd_pools = st.lists(st.lists(odd, max_size=6), min_size=1, max_size=8)
+
+
+def batch_of(pools: list[list[float]], budget: float, **more: Any) -> Batch:
+    plain = Batch.of([np.array(p) for p in pools], budget)
+    return dataclasses.replace(plain, tokens=np.arange(len(plain.rewards)) % 7 + 1, **more)
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@given(pools=rewards, budget=st.integers(0, 60))
-def test_a_policy_spends_exactly_its_budget_and_repeats(name: str, pools: list[list[float]], budget: int) -> None:
-    module = plugin.load("policy", name)
-    config = config_of("policy", name)
-    arrays = [np.array(p) for p in pools]
-    counts = module.allocate(arrays, budget, config)
-    assert counts.shape == (len(pools),)
-    assert counts.min() >= 0
-    assert counts.sum() == budget
-    assert (counts == module.allocate(arrays, budget, config)).all()
+@hypothesis_settings(max_examples=40)
+@given(pools=pools | odd_pools, budget=st.integers(0, 60), rounds=st.integers(1, 4))
+def test_a_policy_spends_exactly_its_budget_over_its_rounds_and_repeats(
+    name: str, pools: list[list[float]], budget: int, rounds: int
+) -> None:
+    module, config = plugin.load("policy", name), config_of("policy", name)
+    left = budget
+    for number in range(rounds):
+        batch = batch_of(pools, left, round=number, rounds=rounds)
+        decision = module.allocate(batch, config)
+        assert decision.counts.shape == (len(pools),)
+        assert decision.counts.min() >= 0
+        assert (decision.counts == module.allocate(batch, config).counts).all()
+        left -= int(decision.counts.sum())
+        assert decision.unspent == left
+        assert all(column.shape == (len(pools),) for column in decision.estimates.values())
+    assert left == 0
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@hypothesis_settings(max_examples=40)
+@given(pools=pools, budget=st.integers(0, 60), data=st.data())
+def test_the_order_of_prompts_changes_nothing_for_a_policy(
+    name: str, pools: list[list[float]], budget: int, data: st.DataObject
+) -> None:
+    module, config = plugin.load("policy", name), config_of("policy", name)
+    order = np.array(data.draw(st.permutations(range(len(pools)))))
+    first = module.allocate(batch_of(pools, budget, ranks=np.arange(len(pools))), config)
+    again = module.allocate(batch_of([pools[i] for i in order], budget, ranks=order), config)
+    assert (again.counts == first.counts[order]).all()
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@hypothesis_settings(max_examples=40)
+@given(pools=pools | odd_pools, budget=st.integers(0, 60), floor=st.integers(0, 9), room=st.integers(0, 9))
+def test_a_policy_keeps_floors_and_caps_and_says_what_they_leave_over(
+    name: str, pools: list[list[float]], budget: int, floor: int, room: int
+) -> None:
+    module, config = plugin.load("policy", name), config_of("policy", name, floor=floor, cap=floor + room + 1)
+    batch = batch_of(pools, budget)
+    decision = module.allocate(batch, config)
+    total = batch.drawn + decision.counts
+    assert (decision.counts[total > config.cap] == 0).all()
+    spent = min(budget, int(np.maximum(config.cap - batch.drawn, 0).sum()))
+    assert decision.counts.sum() == spent
+    assert decision.unspent == budget - spent
+    if np.maximum(floor - batch.drawn, 0).sum() <= budget:
+        assert (total >= floor).all()
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@hypothesis_settings(max_examples=40)
+@given(pools=pools, budget=st.floats(0, 300), objective=st.sampled_from(["raw", "zscore", "rank"]))
+def test_a_policy_spends_tokens_but_no_more_than_it_has(
+    name: str, pools: list[list[float]], budget: float, objective: str
+) -> None:
+    module, config = plugin.load("policy", name), config_of("policy", name, cost="tokens", objective=objective)
+    batch = batch_of(pools, budget)
+    decision = module.allocate(batch, config)
+    cost = costs(batch, config)
+    assert decision.unspent == pytest.approx(budget - (decision.counts * cost).sum(), abs=1e-9)
+    assert -1e-6 <= decision.unspent < cost.min() + 1e-6
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@hypothesis_settings(max_examples=40)
+@given(pools=pools, budget=st.integers(0, 40))
+def test_a_policy_that_learns_decides_by_what_it_is_handed(name: str, pools: list[list[float]], budget: int) -> None:
+    module, config = plugin.load("policy", name), config_of("policy", name)
+    if not hasattr(module, "learn"):
+        return
+    batch = batch_of(pools, budget)
+    memory = module.learn(batch, config)
+    assert dict(json.loads(json.dumps(memory))) == {k: list(v) for k, v in memory.items()}
+    later = dataclasses.replace(batch, memory={k: tuple(v) for k, v in json.loads(json.dumps(memory)).items()})
+    assert module.allocate(later, config).counts.sum() == budget
+    assert module.learn(batch, config) == memory
 
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_refuses_what_nobody_could_spend(name: str) -> None:
     module, config = plugin.load("policy", name), config_of("policy", name)
-    for pools, budget in (([], 3), ([np.ones(2)], -1)):
+    for pools, budget in (([], 3), ([np.ones(2)], -1), ([np.ones(2)], np.nan)):
         with pytest.raises(ValueError, match="share"):
-            module.allocate(pools, budget, config)
+            module.allocate(Batch.of(pools, budget), config)
+    with pytest.raises(ValueError, match="round 2 is not one of 2"):
+        module.allocate(Batch.of([np.ones(2)], 5, round=2, rounds=2), config)
+    for wrong in (
+        {"cost": "euros"},
+        {"price": -1.0},
+        {"floor": -1},
+        {"cap": 0},
+        {"floor": 3, "cap": 2},
+        {"objective": "x"},
+    ):
+        with pytest.raises(ConfigError, match=f"policy.{list(wrong)[-1]} = "):
+            config_of("policy", name, **wrong)

@@ -1,0 +1,1 @@
+"""Budget policies on rewards that are known beforehand: synthetic laws, or the recorded candidates of a run."""
