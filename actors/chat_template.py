@@ -26,7 +26,8 @@ _UNBOUNDED = 10**9
 
 @dataclass(frozen=True)
 class ModelText:
-    """What rendering needs to know of a model. ``section`` is ``generator`` or ``reward``, for error messages.
+    """What rendering needs to know of a model. ``section`` (``generator`` or ``reward``) and ``key`` are where the
+    configuration names it, for error messages.
 
     ``chat_template``: the path of a jinja file to use in place of the model's own. ``max_model_len``: the context
     to use in place of the model's own.
@@ -37,12 +38,18 @@ class ModelText:
     chat_template: str | None = None
     max_model_len: int | None = None
     trust_remote_code: bool = False
+    key: str = "model"
+
+    @property
+    def place(self) -> str:
+        """The whole key: ``generator.model``."""
+        return f"{self.section}.{self.key}"
 
     @property
     def fingerprint(self) -> str:
         """The model and the template it is used with, by content."""
         digest = blake2b(digest_size=16)
-        digest.update(fingerprint(self.model, f"{self.section}.model").encode())
+        digest.update(fingerprint(self.model, self.place).encode())
         digest.update(f"\0{self.template_text() or ''}".encode())
         return digest.hexdigest()
 
@@ -68,13 +75,13 @@ class ModelText:
         """The model's ``transformers`` tokenizer, with the template that was asked for."""
         from transformers import AutoTokenizer
 
-        tokenizer = _as_saved(self._load(AutoTokenizer, "tokenizer"), locate(self.model, f"{self.section}.model"))
+        tokenizer = _as_saved(self._load(AutoTokenizer, "tokenizer"), locate(self.model, self.place))
         if (template := self.template_text()) is not None:
             tokenizer.chat_template = template
         return tokenizer
 
     def _load(self, factory: Any, what: str) -> Any:
-        key = f"{self.section}.model"
+        key = self.place
         try:
             return factory.from_pretrained(locate(self.model, key), trust_remote_code=self.trust_remote_code)
         except (OSError, ValueError) as error:
@@ -89,9 +96,7 @@ class ModelText:
         limits = [getattr(text_config, name, None) for name in names] + [tokenizer.model_max_length]
         known = [int(limit) for limit in limits if limit is not None and 0 < limit < _UNBOUNDED]
         if not known:
-            raise ConfigError(
-                f"{self.section}.model={self.model!r} does not say its context; set {self.section}.max_model_len"
-            )
+            raise ConfigError(f"{self.place}={self.model!r} does not say its context; set {self.section}.max_model_len")
         return min(known)
 
 
@@ -241,7 +246,7 @@ def stop_ids(text: ModelText, config: Any, tokenizer: Any) -> tuple[int, ...]:
     generation configuration names.
     """
     found = [getattr(config.get_text_config(), "eos_token_id", None), tokenizer.eos_token_id]
-    found.append(_generation_eos(locate(text.model, f"{text.section}.model")))
+    found.append(_generation_eos(locate(text.model, text.place)))
     ids: set[int] = set()
     for value in found:
         ids.update([value] if isinstance(value, int) else value or [])

@@ -20,6 +20,8 @@ def least_memory(config: GeneratorConfig | RewardConfig, *, on_gpu: bool) -> flo
 
     Floating-point weights count in the precision they are loaded in: ``dtype``, or float32 for ``auto`` on a CPU.
     """
+    if config.engine == "openai":  # the model is the server's
+        return 0.0
     dtype = str(getattr(config, "dtype", "auto"))
     bits = _ASKED.get(dtype) or (None if on_gpu else 32)
     cache: float | None = getattr(config, "kv_cache_gib", None)

@@ -17,11 +17,11 @@ from actors.pool import Pool
 from actors.protocol import BadRequest, GenerateRequest, ScoreRequest, Tokenizer
 from actors.spec import RunSpec
 from pipeline.driver import Ask, PartReply, Suspended
-from pipeline.effects import Draw, Grant, Sample, Score, Verdict
+from pipeline.effects import Draw, Grant, Room, Sample, Score, Verdict
 from pipeline.kernels.thinking import without_thinking
 from pipeline.keys import Key
 from pipeline.storage.journal import Replies, draw_digest, reply_digest
-from pipeline.types import Candidate, Prompt, RowError, Text
+from pipeline.types import Candidate, Message, Prompt, RowError, Text
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ Tell = Callable[[Ask, PartReply | RowError | Suspended], None]
 Keep = Callable[[dict[str, Any]], None]
 
 
+REMEMBERED = 64
+"""Rows whose last rendered messages are kept; some 100 kB each."""
+
+
 class Fulfiller:
     """``dispatch`` an ask; ``tell`` is called once with its reply, ``keep`` once with each new row of the journal."""
 
@@ -47,6 +51,8 @@ class Fulfiller:
         self._spec, self._sources = spec, sources
         self._tell, self._keep, self._counts = tell, keep, counts
         self._unjudged: dict[Key, dict[str, Any]] = {}
+        self._named: dict[Key, str] = {}
+        self._rendered: dict[str, tuple[tuple[Message, ...], tuple[int, ...]]] = {}
         self.asked: dict[str, Grant] = {}
         """Rows that wait for a grant, and what they showed."""
         self.drawn: Counter[str] = Counter()
@@ -59,6 +65,8 @@ class Fulfiller:
                 self._draw(ask, ask.effect, prompt)
             case Sample():
                 self._sample(ask, ask.effect, prompt)
+            case Room():
+                self._tell_room(ask, ask.effect)
             case Score():
                 self._score_given(ask, ask.effect, prompt)
             case Grant():
@@ -99,29 +107,65 @@ class Fulfiller:
         self._generate(ask, prompt.token_ids, effect.prefix, prompt.max_tokens, on_reply)
 
     def _sample(self, ask: Ask, effect: Sample, prompt: Prompt) -> None:
-        tokenizer = self._sources.tokenizer
-        try:
-            token_ids = tuple(tokenizer.render(effect.messages, self._spec.config.data.template))
-        except BadRequest as error:
-            self._tell(ask, RowError("generate", "BadPrompt", str(error)))
+        token_ids = self._render(ask, effect.messages)
+        if token_ids is None:
             return
-        draw = draw_digest(self._spec.generator, ask.key, token_ids, ())
+        config, context = self._spec.config, self._sources.tokenizer.context
+        cap = min(effect.max_tokens or config.generator.max_tokens, context - len(token_ids))
+        draw = draw_digest(f"{self._spec.generator} max_tokens={cap}", ask.key, token_ids, ())
+        self._named[ask.key] = draw
         if known := self._recall(draw, ""):
-            self._tell(ask, Text(known.response, known.token_ids, known.finish_reason))
+            self._tell(ask, _text(known))
             return
 
         def on_reply(new: Generated) -> None:
             self._counts["samples"] += 1
             text = _candidate(new, ())
-            self._keep(self._row(ask, draw, text, prompt, scorer=""))
-            self._tell(ask, Text(text.response, text.token_ids, text.finish_reason))
+            row = self._row(ask, draw, text, prompt, scorer="")
+            self._keep({**row, "prompt_tokens": len(token_ids), **self._quoted(effect, prompt)})
+            self._tell(ask, _text(text))
 
-        cap = min(effect.max_tokens or self._spec.config.generator.max_tokens, tokenizer.context - len(token_ids))
         self._generate(ask, token_ids, (), cap, on_reply)
+
+    def _tell_room(self, ask: Ask, effect: Room) -> None:
+        token_ids = self._render(ask, effect.messages)
+        if token_ids is not None:
+            self._tell(ask, self._sources.tokenizer.context - len(token_ids))
+
+    def _render(self, ask: Ask, messages: tuple[Message, ...]) -> tuple[int, ...] | None:
+        """The messages' tokens; None where the ask has been told that there are none.
+
+        Through the chat template wherever there is one: the method wrote them, whatever the prompts are. A row's
+        last ones are remembered, since a method asks for room first, and then for n texts.
+        """
+        last, token_ids = self._rendered.pop(ask.row, ((), ()))
+        if last != messages:
+            try:
+                token_ids = tuple(self._sources.tokenizer.render(messages, "auto"))
+            except BadRequest as error:
+                self._tell(ask, RowError("generate", "BadPrompt", str(error)))
+                return None
+        self._rendered[ask.row] = (messages, token_ids)
+        if len(self._rendered) > REMEMBERED:
+            self._rendered.pop(next(iter(self._rendered)))
+        return token_ids
+
+    def _quoted(self, effect: Sample, prompt: Prompt) -> dict[str, Any]:
+        """The columns that say what a text is about."""
+        if effect.quoted is None:
+            return {}
+        names = {"chosen": effect.quoted.chosen, "rejected": effect.quoted.rejected}
+        found = {column: None if key is None else self._name(key, prompt) for column, key in names.items()}
+        return {**found, "shortened": effect.quoted.shortened}
+
+    def _name(self, key: Key, prompt: Prompt) -> str:
+        """``draw`` of a reply: remembered for texts and given responses, else that of a plain draw."""
+        return self._named.get(key) or draw_digest(self._spec.generator, key, prompt.token_ids, ())
 
     def _score_given(self, ask: Ask, effect: Score, prompt: Prompt) -> None:
         response = effect.responses[ask.part]
         draw = draw_digest(f"given {response}", ask.key, prompt.token_ids, ())
+        self._named[ask.key] = draw
         if known := self._recall(draw, self._spec.scorer):
             self._tell(ask, known.reward)
             return
@@ -151,7 +195,7 @@ class Fulfiller:
             if isinstance(reply, Failure):
                 self._tell(ask, RowError("generate", reply.error_type, reply.error))
                 return
-            self._counts["generated_tokens"] += len(reply.generation.token_ids)
+            self._counts["generated_tokens"] += reply.generation.drawn
             self._counts["prompt_tokens"] += len(prompt) + len(prefix)
             self._counts["cached_tokens"] += reply.generation.cached_tokens
             on_reply(reply)
@@ -183,13 +227,14 @@ class Fulfiller:
     def _row(self, ask: Ask, draw: str, candidate: Candidate, prompt: Prompt, scorer: str) -> dict[str, Any]:
         """A row of the candidates table (schema ``CANDIDATES``)."""
         effect = ask.effect
+        assert isinstance(effect, Draw | Sample | Score)  # other replies cost nothing, and are not kept
         drawn = isinstance(effect, Draw | Sample)
         return {
             "id": ask.row,
-            "step": 0 if isinstance(effect, Grant) else effect.step,
+            "step": effect.step,
             "index": ask.index,
             "chain": effect.chain if isinstance(effect, Draw) else 0,
-            "kind": "grant" if isinstance(effect, Grant) else effect.kind,
+            "kind": effect.kind,
             "response": candidate.response,
             "token_ids": candidate.token_ids,
             "finish_reason": candidate.finish_reason if drawn else None,
@@ -202,12 +247,17 @@ class Fulfiller:
             "scorer": scorer or None,
             "generated_tokens": candidate.generated_tokens,
             "prompt_tokens": len(prompt.token_ids),
+            "source": self._named.get(effect.source) if isinstance(effect, Score) and effect.source else None,
         }
 
 
 def _candidate(new: Generated, prefix: tuple[int, ...]) -> Candidate:
-    tokens = new.generation.token_ids
-    return Candidate(new.response, prefix + tokens, new.generation.finish_reason, generated_tokens=len(tokens))
+    made = new.generation
+    return Candidate(new.response, prefix + made.token_ids, made.finish_reason, generated_tokens=made.drawn)
+
+
+def _text(candidate: Candidate) -> Text:
+    return Text(candidate.response, candidate.token_ids, candidate.finish_reason, candidate.generated_tokens)
 
 
 def _scored(candidate: Candidate, reward: float) -> Candidate:

@@ -42,6 +42,8 @@ class Generator(Replica):
 
         async def answer(request: GenerateRequest) -> Generated:
             generation = await engine.generate(request)
+            if generation.text is not None:
+                return Generated(generation, generation.text)
             end = len(request.token_ids) - request.prefix_tokens
             prompt, prefix = request.token_ids[:end], request.token_ids[end:]
             return Generated(generation, response_text(tokenizer, prompt, prefix + generation.token_ids))

@@ -59,15 +59,23 @@ class GenerateRequest:
 class Generation:
     """New tokens only. With ``finish_reason`` ``stop`` the last of them is the end token that the model drew.
 
-    ``cached_tokens``: prompt tokens that were not computed again, where the engine tells.
+    ``cached_tokens``: prompt tokens that were not computed again, where the engine tells. An engine that gets text and
+    no token ids gives the ``text``, and how many tokens were drawn for it (``text_tokens``).
     """
 
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     cached_tokens: int = 0
+    text: str | None = None
+    text_tokens: int = 0
+
+    @property
+    def drawn(self) -> int:
+        """How many tokens were drawn."""
+        return len(self.token_ids) if self.text is None else self.text_tokens
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Generation, (self.token_ids, self.finish_reason, self.cached_tokens)
+        return Generation, (self.token_ids, self.finish_reason, self.cached_tokens, self.text, self.text_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,11 @@ def _mapping(section: str, settings: Mapping[str, Any], name_field: str | None =
     return dict(value)
 
 
+def plugin_section(kind: str, settings: Mapping[str, Any]) -> Any:
+    """A plugin's section by itself, as for a reward with a generator of its own. Raises ``ConfigError``."""
+    return _plugin_section(kind, PLUGIN_SECTIONS[kind], dict(settings))
+
+
 def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any:
     default = next(f.default_factory for f in dataclasses.fields(RunConfig) if f.name == kind)
     assert default is not dataclasses.MISSING
@@ -134,13 +139,22 @@ def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any
         name = _resolve_auto(kind, settings)
     settings[name_field] = name
     module = plugin.load(kind, name)
-    found = section(kind, module.Config, {**defaults(kind, name), **settings})
+    found = section(kind, module.Config, _over(module.Config, defaults(kind, name), settings))
     if validate := getattr(module, "validate", None):
         try:
             validate(found)
         except ValueError as error:
             raise ConfigError(str(error)) from None
     return found
+
+
+def _over(schema: type[Any], below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings over defaults. Nested settings go key by key; a mapping of the user's own keys is one value."""
+    merged, types = {**below, **above}, get_type_hints(schema)
+    for key in below.keys() & above.keys():
+        if dataclasses.is_dataclass(types.get(key)) and isinstance(above[key], Mapping):
+            merged[key] = {**below[key], **above[key]}
+    return merged
 
 
 def defaults(kind: str, name: str) -> dict[str, Any]:

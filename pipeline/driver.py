@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.effects import Draw, Effect, Grant, Program, Reply, Sample, Score, Together, Verdict, Wish
+from pipeline.effects import Draw, Effect, Grant, Program, Reply, Room, Sample, Score, Together, Verdict, Wish
 from pipeline.keys import Key
 from pipeline.types import Candidate, Outcome, Result, RowError, Text
 
@@ -38,17 +38,17 @@ class Ask:
 
     @property
     def key(self) -> Key:
-        """The name of this part: for a draw or a score its index in the whole, else the effect's own."""
-        if isinstance(self.effect, Draw):
+        """The name of this part: the effect's own for a grant, else with its index. A question of room has none."""
+        if isinstance(self.effect, Draw | Sample | Score):
             return self.effect.key.child(self.effect.start + self.part)
-        if isinstance(self.effect, Score):
-            return self.effect.key.child(self.part)
+        if isinstance(self.effect, Room):
+            raise TypeError("the answer to Room is no draw: it has no name")
         return self.effect.key
 
     @property
     def index(self) -> int:
-        """The draw's index in the candidates table."""
-        return self.effect.start + self.part if isinstance(self.effect, Draw) else self.part
+        """The reply's index in the candidates table."""
+        return self.effect.start + self.part if isinstance(self.effect, Draw | Sample | Score) else self.part
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,9 @@ class _Strand:
         return self.missing == 0
 
     def whole(self) -> Reply:
-        if self.effect is None or isinstance(self.effect, Draw | Score):
+        if self.effect is None or isinstance(self.effect, Draw | Sample | Score):
             return tuple(self.parts)
-        assert isinstance(self.effect, Sample | Grant)
+        assert isinstance(self.effect, Room | Grant)
         reply: Reply = self.parts[0]
         return reply
 
@@ -103,7 +103,7 @@ class _Row:
 
 
 def _width(effect: Effect) -> int:
-    if isinstance(effect, Draw):
+    if isinstance(effect, Draw | Sample):
         return effect.n
     return len(effect.responses) if isinstance(effect, Score) else 1
 

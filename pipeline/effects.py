@@ -1,7 +1,8 @@
 """What a method may ask for. A method is a generator that yields these and receives the replies.
 
     candidates = yield from draw(key.child("draw"), n=8)        # tuple[Candidate, ...]
-    text = yield from sample(key.child("critique"), messages)   # Text
+    texts = yield from sample(key.child("critique"), messages)  # tuple[Text, ...]
+    left = yield from room(messages)                            # int: tokens that a reply to them may have
     rewards = yield from score(key.child("given"), responses)   # tuple[float, ...]
     more = yield from grant(key.child("grant"), rewards)        # int
     ends = yield from together([chain(0), chain(1)])            # what each of these sub-programs returned
@@ -40,24 +41,57 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
+class Quoted:
+    """Which candidates a ``Sample``'s messages compare, for its record.
+
+    Each by its name: ``Draw.key`` with the draw's index, ``Score.key`` with the response's. ``shortened``: characters
+    that were left out of quotations, so that the messages fit the context.
+    """
+
+    chosen: Key
+    rejected: Key | None = None
+    shortened: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """One text for the method itself (a critique, say), answering ``messages``. Not scored."""
+    """``n`` independent texts for the method itself (a critique, say), answering ``messages``. Not scored.
+
+    Text ``i`` (0 <= i < n) is named ``key.child(start + i)``, and ``start + i`` is its ``index`` in the candidates
+    table. ``max_tokens``: the most tokens of each (those of a response, unless given). The messages are rendered once.
+    """
 
     key: Key
     messages: tuple[Message, ...]
+    n: int = 1
+    start: int = 0
     kind: Kind = "critique"
     step: int = 0
     max_tokens: int | None = None
+    quoted: Quoted | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many tokens a reply to ``messages`` could have: the context less the messages, negative if they exceed it."""
+
+    messages: tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The rewards of given responses to the row's own prompt."""
+    """The rewards of given responses to the row's own prompt.
+
+    Response ``i`` is named ``key.child(start + i)``. ``source``: the text (``Sample.key`` with its index) that it was
+    taken from.
+    """
 
     key: Key
     responses: tuple[str, ...]
     kind: Kind = "given"
     step: int = 0
+    start: int = 0
+    source: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +135,11 @@ class Verdict:
 
 
 R = TypeVar("R")
-Effect = Draw | Sample | Score | Grant
+Effect = Draw | Sample | Room | Score | Grant
 """What somebody outside has to answer."""
 Wish = Effect | Together | Verdict
 """Whatever a program may yield."""
-Reply = tuple[Candidate, ...] | Text | tuple[float, ...] | int | tuple[Any, ...]
+Reply = tuple[Candidate, ...] | tuple[Text, ...] | tuple[float, ...] | int | tuple[Any, ...]
 Program = Generator[Wish, Reply, Result]
 """A method at work on one prompt."""
 
@@ -127,19 +161,40 @@ def draw(
 
 
 def sample(
-    key: Key, messages: tuple[Message, ...], *, kind: Kind = "critique", step: int = 0, max_tokens: int | None = None
-) -> Generator[Effect, Reply, Text]:
-    """``text = yield from sample(key, messages)``: a ``Sample`` whose reply has its type."""
-    reply = yield Sample(key, messages, kind, step, max_tokens)
-    assert isinstance(reply, Text)
+    key: Key,
+    messages: tuple[Message, ...],
+    n: int = 1,
+    *,
+    start: int = 0,
+    kind: Kind = "critique",
+    step: int = 0,
+    max_tokens: int | None = None,
+    quoted: Quoted | None = None,
+) -> Generator[Effect, Reply, tuple[Text, ...]]:
+    """``texts = yield from sample(key, messages, n)``: a ``Sample`` whose reply has its type."""
+    reply = yield Sample(key, messages, n, start, kind, step, max_tokens, quoted)
+    assert isinstance(reply, tuple)
+    return tuple(t for t in reply if isinstance(t, Text))
+
+
+def room(messages: tuple[Message, ...]) -> Generator[Effect, Reply, int]:
+    """``left = yield from room(messages)``: a ``Room`` whose reply has its type."""
+    reply = yield Room(messages)
+    assert isinstance(reply, int)
     return reply
 
 
 def score(
-    key: Key, responses: tuple[str, ...], *, kind: Kind = "given", step: int = 0
+    key: Key,
+    responses: tuple[str, ...],
+    *,
+    kind: Kind = "given",
+    step: int = 0,
+    start: int = 0,
+    source: Key | None = None,
 ) -> Generator[Effect, Reply, tuple[float, ...]]:
     """``rewards = yield from score(key, responses)``: a ``Score`` whose reply has its type."""
-    reply = yield Score(key, responses, kind, step)
+    reply = yield Score(key, responses, kind, step, start, source)
     assert isinstance(reply, tuple)
     return tuple(r for r in reply if isinstance(r, float))
 

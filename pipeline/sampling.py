@@ -70,6 +70,12 @@ def refused(options: Mapping[str, Any], place: str) -> Iterator[str]:
 
 
 def check_suffixes(generator: GeneratorConfig) -> None:
-    """Raises ``ValueError`` if an engine's further arguments make suffixes follow another law than the model's own."""
-    for problem in refused(getattr(generator, "engine_args", {}), "generator.engine_args"):
-        raise ValueError(problem)
+    """Raises ``ValueError`` if an engine can't continue a prefix, or does it by another law than the model's own."""
+    if getattr(generator, "mode", None) == "chat":
+        raise ValueError(
+            "generator.mode = chat: this method cuts responses and has the model go on from there, which takes token "
+            "ids; set generator.mode=completions, with a server that takes and returns them (vLLM's does)"
+        )
+    for name in ("engine_args", "extra_body"):
+        for problem in refused(getattr(generator, name, {}), f"generator.{name}"):
+            raise ValueError(problem)

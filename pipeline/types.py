@@ -56,11 +56,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The reply to a ``Sample``: text for the method itself, never scored."""
+    """One reply to a ``Sample``: text for the method itself, never scored. ``generated_tokens``: end token included."""
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
+    generated_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def test_every_cluster_of_the_gallery_loads(part: Path) -> None:
     assert load(["toy", str(part)]).cluster
 
 
-@pytest.mark.parametrize("job", ["qalign_general", "qalign_task", "best_of_n"])
+@pytest.mark.parametrize("job", ["qalign_general", "qalign_task", "tpo_d2n5", "tpo_d5n20", "best_of_n"])
 @pytest.mark.parametrize("part", sorted((CONF / "data").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_data_set_of_the_gallery_goes_with_every_job(part: Path, job: str) -> None:
     run = load([job, f"conf/data/{part.name}"])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.driver import Driver, Suspended
-from pipeline.effects import Draw, Program, Wish, draw, grant, sample, score, together, verdict
+from pipeline.effects import Draw, Program, Wish, draw, grant, room, sample, score, together, verdict
 from pipeline.keys import Key
 from pipeline.types import Candidate, Message, Result, RowError, Text
 from tests.toy_world import ToyWorld, toy_prompt
@@ -122,15 +122,16 @@ def test_every_effect_gets_the_reply_of_its_type() -> None:
     def everything() -> Program:
         key = Key(0, "r")
         candidates = yield from draw(key.child("draw"), 2)
-        critique = yield from sample(key.child("critique"), (Message("user", "well?"),))
+        left = yield from room((Message("user", "well?"),))
+        critiques = yield from sample(key.child("critique"), (Message("user", "well?"),), 3)
         rewards = yield from score(key.child("given"), ("aa", "b"))
         more = yield from grant(key.child("grant"), rewards)
-        assert isinstance(critique, Text)
-        return Result(candidates[0].response, sum(rewards), more, len(candidates), 0)
+        assert [type(critique) for critique in critiques] == [Text] * 3
+        return Result(candidates[0].response, sum(rewards), more, len(candidates), left)
 
     outcome = ToyWorld().run({"r": everything()}, {"r": toy_prompt("r")})["r"]
     assert isinstance(outcome, Result)
-    assert (outcome.reward, outcome.steps, outcome.candidates) == (1.5, 2, 2)
+    assert (outcome.reward, outcome.steps, outcome.candidates, outcome.generated_tokens) == (1.5, 2, 2, 4096)
 
 
 def test_two_programs_for_a_row_are_refused() -> None:

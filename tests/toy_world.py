@@ -9,7 +9,7 @@ from typing import Any
 from actors.engines.toy import END, ToyLanguageModel
 from actors.rewards.toy import reward
 from pipeline.driver import Ask, Driver, Suspended
-from pipeline.effects import Draw, Grant, Sample, Score
+from pipeline.effects import Draw, Grant, Room, Sample, Score
 from pipeline.types import Candidate, Outcome, Prompt, Text
 
 WEIGHTS = {"a": 1.0, "b": -0.5}
@@ -43,9 +43,11 @@ class ToyWorld:
             return reward(effect.responses[ask.part], self.weights)
         if isinstance(effect, Grant):
             return 2
+        if isinstance(effect, Room):
+            return 4096
         assert isinstance(effect, Sample)
         tokens = self.model.sample(prompt.token_ids, (), prompt.max_tokens, ask.key.rng())
-        return Text(text(tokens), tokens, "stop")
+        return Text(text(tokens), tokens, "stop" if tokens[-1] == END else "length", len(tokens))
 
     def _draw(self, ask: Ask, effect: Draw, prompt: Prompt) -> Candidate:
         self.seen.append(ask.key)

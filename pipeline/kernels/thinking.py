@@ -6,15 +6,23 @@ A block is ``<think> ... </think>``. Rewards and votes look at the answer alone;
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 OPEN, CLOSE = "<think>", "</think>"
 
-# Code that is closed, or a tag. Each alternative ends at the first chance, so that a search is linear in the text.
-_CODE_OR_TAG = re.compile(r"```.*?```|`[^`\n]*`|</?think>", re.DOTALL)
 _OPEN_AT_END = re.compile(r"<think>\s*\Z")
 
 
-def without_thinking(text: str) -> str:
+@lru_cache(maxsize=16)
+def code_or_tag(*tags: str) -> re.Pattern[str]:
+    """Finds code that is closed (between fences, or backticks on one line), or one of the tags.
+
+    Each alternative ends at the first chance, so that a search is linear in the text.
+    """
+    return re.compile("|".join([r"```.*?```", r"`[^`\n]*`", *map(re.escape, tags)]), re.DOTALL)
+
+
+def without_thinking(text: str, open: str = OPEN, close: str = CLOSE) -> str:
     """The answer in a response: the text outside think blocks, stripped; a text without a tag stays as it is.
 
     - A block goes from ``<think>`` to the next ``</think>``, or to the end where it was cut: then what came before
@@ -23,17 +31,20 @@ def without_thinking(text: str) -> str:
       Hence of several such tags the last one counts.
     - A tag in the answer's code (between backticks on one line, or between fences) is text. In a block, code is
       not looked for: thoughts often leave it open.
+
+    ``open`` and ``close``: the tags, where a model writes others.
     """
     answer: list[str] = []
     start = at = 0
     tagged = False
-    while found := _CODE_OR_TAG.search(text, at):
+    pattern = code_or_tag(open, close)
+    while found := pattern.search(text, at):
         at = found.end()
-        if found[0] == OPEN:
+        if found[0] == open:
             answer.append(text[start : found.start()])
-            end = text.find(CLOSE, at)
-            start = at = len(text) if end < 0 else end + len(CLOSE)
-        elif found[0] == CLOSE:
+            end = text.find(close, at)
+            start = at = len(text) if end < 0 else end + len(close)
+        elif found[0] == close:
             answer.clear()
             start = at
         else:

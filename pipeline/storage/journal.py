@@ -92,7 +92,9 @@ class Journal:
         wanted = [("id", "in", list(ids))]
         tables = [self.folder.read_table(part.name, filters=wanted) for part in parts]
         opened = [_open_table(self.folder, name) for name in adopted]
-        return Replies(pa.concat_tables([*tables, *opened, CANDIDATES.empty_table()]), sum(map(len, opened)))
+        every = [CANDIDATES.empty_table(), *tables, *opened]
+        whole = pa.concat_tables(every, promote_options="default")  # older parts may lack columns
+        return Replies(whole, sum(map(len, opened)))
 
     def _own_manifests(self) -> list[dict[str, Any]]:
         names = [n for n in self.folder.names("_manifests", ".json") if n.startswith(f"{self.owner}-")]

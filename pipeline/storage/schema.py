@@ -27,9 +27,14 @@ CANDIDATES = pa.schema(
         ("scorer", pa.string()),  # fingerprint of the reward model and its template
         ("generated_tokens", pa.int32()),
         ("prompt_tokens", pa.int32()),
+        ("chosen", pa.string()),  # `draw` of the candidates that a critique, advice or rewrite is about
+        ("rejected", pa.string()),
+        ("shortened", pa.int32()),  # characters left out of what its prompt quotes; null where nothing is quoted
+        ("source", pa.string()),  # `draw` of the reply that a scored revision was taken from
     ]
 )
-"""The journal: one row per reply."""
+"""The journal: one row per reply. A rewrite has two: the reply as it came, and what was taken from it, with its
+reward."""
 
 RESULTS = pa.schema(
     [

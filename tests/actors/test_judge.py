@@ -1,0 +1,133 @@
+"""Generative judges as rewards: scores that are read, asked for again, and missing; through a server and on Ray."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from actors.protocol import BadRequest, ScoreRequest
+from actors.rewards import judge
+from pipeline.config import build
+from pipeline.errors import ConfigError
+from pipeline.types import Message
+from tests.actors.fake_server import FakeServer, message
+
+REQUEST = ScoreRequest("What is 2 + 2?", "Four {x}.")
+
+
+def config_of(url: str = "http://x/v1", **options: Any) -> judge.Config:
+    server = {"engine": "openai", "model": "m", "base_url": url, "mode": "chat", "backoff_s": 0.001, "retries": 1}
+    section = {"engine": "judge", **options, "generator": {**server, **options.get("generator", {})}}
+    run = build({"out": "x", "data": {"input": "p"}, "generator": "toy", "reward": section})
+    assert isinstance(run.reward, judge.Config)
+    return run.reward
+
+
+def score(answers: list[Any], request: ScoreRequest = REQUEST, **options: Any) -> tuple[float, FakeServer]:
+    """The reward by a judge who gives these answers, and what it was asked."""
+
+    async def main() -> tuple[float, FakeServer]:
+        async with FakeServer(500).then(answers).running() as server:
+            engine = judge.create(config_of(server.url, **options))
+            try:
+                await engine.start()
+                return await engine.score(request), server
+            finally:
+                await engine.stop()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("said", "reward"),
+    [
+        ("Score: 7", 7.0),
+        ("It is right.\n**Score:** 8.5", 8.5),
+        ("score 3\nNo wait.\nScore: 4", 4.0),
+        ("Score = 10/10", 10.0),
+        ("<think>Score: 2</think>Score: 9", 9.0),
+    ],
+)
+def test_a_score_is_read(said: str, reward: float) -> None:
+    found, server = score([message(said)])
+    assert found == reward
+    (asked,) = server.asked
+    text = asked["messages"][0]["content"]
+    assert "What is 2 + 2?" in text
+    assert "Four {x}." in text
+
+
+def test_an_answer_without_a_score_is_asked_for_again_with_another_seed() -> None:
+    found, server = score([message("It is good."), message("Score: 70"), message("Score: 6")])
+    assert found == 6.0
+    assert len({asked["seed"] for asked in server.asked}) == 3
+
+
+def test_a_judge_who_gives_no_score_costs_the_row_and_its_text_is_kept() -> None:
+    with pytest.raises(BadRequest, match=r"no score from 1 to 10 in 2 tries.*'Good work\.'"):
+        score([message("Score: 11"), message("Good work.")], tries=2)
+
+
+def test_several_samples_are_averaged() -> None:
+    found, server = score([message("Score: 6"), message("Score: 9")], samples=2)
+    assert found == 7.5
+    assert len({asked["seed"] for asked in server.asked}) == 2
+
+
+def test_the_same_response_is_asked_about_with_the_same_seed() -> None:
+    seeds = [score([message("Score: 6")])[1].asked[0]["seed"] for _ in range(2)]
+    other = score([message("Score: 6")], ScoreRequest("What is 2 + 2?", "Five."))[1].asked[0]["seed"]
+    assert seeds[0] == seeds[1] != other
+
+
+def test_conversations_are_quoted_with_their_roles() -> None:
+    content = (Message("system", "Be brief."), Message("user", "2 + 2?"))
+    _, server = score([message("Score: 6")], ScoreRequest(content, "Four."))
+    assert "system: Be brief.\n\nuser: 2 + 2?" in server.asked[0]["messages"][0]["content"]
+
+
+def test_a_pair_that_is_too_long_for_the_judge_costs_its_row() -> None:
+    with pytest.raises(BadRequest, match="whose context is 100"):
+        score([message("Score: 6")], generator={"max_model_len": 100})
+
+
+def test_what_names_a_reward() -> None:
+    name = judge.fingerprint(config_of())
+    assert judge.fingerprint(config_of("http://elsewhere/v1", replicas=3, generator={"timeout_s": 9})) == name
+    changes: list[dict[str, Any]] = [
+        {"prompt": "{question} {response}"},
+        {"pattern": "(.)"},
+        {"highest": 5},
+        {"samples": 2},
+        {"generator": {"model": "n"}},
+        {"generator": {"temperature": 0.5}},
+        {"generator": {"max_tokens": 5}},
+    ]
+    assert len({name, *(judge.fingerprint(config_of(**c)) for c in changes)}) == 1 + len(changes)
+
+
+def test_a_judge_elsewhere_takes_no_gpu_here() -> None:
+    assert config_of().gpus == 0
+    assert config_of(gpus=0.5).gpus == 0.5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"prompt": "Rate {response}."}, r"reward\.prompt: it must contain \{question\}"),
+        ({"pattern": "("}, r"reward\.pattern = '\(' is no regular expression"),
+        ({"pattern": "Score"}, "needs a group"),
+        ({"lowest": 10}, r"reward\.lowest = 10"),
+        ({"tries": 0}, r"reward\.tries = 0"),
+        ({"samples": 0}, r"reward\.samples = 0"),
+        ({"generator": {"temperature": 0}}, "the same answer again"),
+        ({"generator": {"base_url": "x"}}, r"reward\.generator: generator\.base_url = 'x'"),
+        ({"generator": {"tokenzier": "x"}}, r"reward\.generator: unknown key .*did you mean 'tokenizer'"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_refused(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        config_of(**wrong)
