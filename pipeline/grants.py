@@ -21,6 +21,7 @@ from pipeline.sections import PolicyConfig
 
 OBJECTIVES = ("raw", "zscore", "rank")
 COSTS = ("draws", "tokens")
+LARGEST = 1e75
 PRIOR_DRAWS = 2.0
 """How many draws of the batch's mean length a prompt's own mean length is shrunk by."""
 
@@ -67,11 +68,19 @@ def seen(batch: Batch, objective: str = "raw", *, distinct: bool = False) -> See
     finite = np.isfinite(batch.rewards)
     kept = finite & batch.new if distinct and batch.new is not None else finite
     starts = np.concatenate(([0], np.cumsum(kept)))[batch.starts]
-    values = _under(objective, batch.rewards if kept.all() else batch.rewards[kept], starts)
+    values = _under(objective, _bounded(batch.rewards if kept.all() else batch.rewards[kept]), starts)
     infinite = np.concatenate(([0], np.cumsum(batch.rewards == np.inf)))[batch.starts]
     all_finite = np.diff(np.concatenate(([0], np.cumsum(finite)))[batch.starts])
     share = all_finite / np.maximum(batch.drawn, 1)
     return Seen(values, starts, maxima(values, starts), share, np.diff(infinite) > 0)
+
+
+def _bounded(rewards: Floats) -> Floats:
+    """Rewards whose differences can be divided by each other and squared: of at most 1e75, and none below 1e-75."""
+    tiny = (rewards < 1 / LARGEST) & (rewards > -1 / LARGEST) & (rewards != 0)
+    if not rewards.size or not (tiny.any() or rewards.max() > LARGEST or rewards.min() < -LARGEST):
+        return rewards  # almost always, and a batch may have a hundred million of them
+    return np.where(tiny, 0.0, np.clip(rewards, -LARGEST, LARGEST))
 
 
 def _under(objective: str, values: Floats, starts: Ints) -> Floats:

@@ -238,3 +238,20 @@ def test_a_policy_refuses_what_nobody_could_spend(name: str) -> None:
     ):
         with pytest.raises(ConfigError, match=f"policy.{list(wrong)[-1]} = "):
             config_of("policy", name, **wrong)
+
+
+EXTREME = {
+    "next to nothing apart": [[0.0, 2.2e-313], [1e-320] * 3],
+    "one tiny, one not": [[0.0, 1.0, 2.9e-176], [0.5, 0.25]],
+    "as far apart as numbers go": [[5e307, 1e308, -1e308], [0.1, 0.2, 0.3]],
+    "huge and many": [[1e200, -1e200, 3e150] * 8, [1.0] * 24],
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("case", EXTREME)
+def test_a_policy_copes_with_rewards_at_the_ends_of_the_scale(name: str, case: str) -> None:
+    """Warnings are errors: nothing overflows or divides by zero on the way."""
+    batch = Batch.of([np.array(pool) for pool in EXTREME[case]], 30)
+    decision = plugin.load("policy", name).allocate(batch, config_of("policy", name))
+    assert decision.counts.sum() == 30
