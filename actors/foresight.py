@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline import plugin
+from typing import Any, cast
+
+from actors.reward_head import Classifier, ClassifierConfig
 from pipeline.sections import RewardConfig, RunConfig
 
 
@@ -21,8 +23,4 @@ def warnings(config: RunConfig) -> list[str]:
 
 def reward_context(config: RewardConfig) -> int | None:
     """The most tokens that the reward model can see at once, without loading its weights; None if it doesn't say."""
-    model_text = getattr(plugin.load("reward", config.engine), "model_text", None)
-    if model_text is None:
-        return None
-    text = model_text(config)
-    return int(text.context(text.load_config(), text.load_tokenizer()))
+    return Classifier(cast(Any, config)).renderer.context if isinstance(config, ClassifierConfig) else None

@@ -146,7 +146,7 @@ def test_padding_keeps_the_order_of_drawing() -> None:
 def test_it_beats_uniform_where_there_is_something_to_gain(family: str) -> None:
     rng = np.random.default_rng(11)
     trials = []
-    for _ in range(60):
+    for _ in range(160):
         law = FAMILIES[family](20, rng)
         rewards, responses = law.draw(360, rng)
         trials.append(Trial(rewards, responses, np.full(20, 360), np.arange(20)))
