@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 import conf
 from pipeline import plugin
 from pipeline.errors import ConfigError
+from pipeline.run_checks import check_run
 from pipeline.sampling import refused
 from pipeline.sections import ClusterConfig, DataConfig, RunConfig
 
@@ -23,8 +23,6 @@ CONF = Path(conf.__file__).parent
 """The gallery: ``job/`` holds runs, the other folders the defaults of each plugin."""
 
 PLUGIN_SECTIONS = {"method": "name", "policy": "name", "generator": "engine", "reward": "engine"}
-TEMPLATES = ("auto", "chat", "raw")
-THINK = ("strip", "keep")
 T = TypeVar("T")
 
 
@@ -37,11 +35,28 @@ def merge(files: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Any]
     """The user's own settings as a plain nested dict, interpolations resolved."""
     parts = [_read(name) for name in files]
     try:
-        merged = OmegaConf.merge(*parts, OmegaConf.from_dotlist([_spelled_out(o) for o in overrides]))
+        merged = OmegaConf.create()
+        for part in (*parts, OmegaConf.from_dotlist([_spelled_out(o) for o in overrides])):
+            _make_way(merged, part)
+            merged = cast(DictConfig, OmegaConf.merge(merged, part))
         plain = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"configuration: {_first_line(error)}") from None
     return {str(k): v for k, v in cast(dict[Any, Any], plain).items()}
+
+
+def _make_way(merged: DictConfig, part: DictConfig) -> None:
+    """Where ``part`` names another plugin, drops what only the earlier one knows: ``n`` of ``best_of_n``, say."""
+    for kind, field in PLUGIN_SECTIONS.items():
+        before, now = merged.get(kind), part.get(kind)
+        if not (isinstance(before, DictConfig) and isinstance(now, DictConfig)):
+            continue
+        names = before.get(field), now.get(field)
+        if None in names or names[0] == names[1] or "auto" in names:
+            continue
+        old, new = ({f.name for f in dataclasses.fields(plugin.load(kind, str(n)).Config)} for n in names)
+        for key in [key for key in before if key in old - new]:
+            del before[key]
 
 
 def load_section(schema: type[T], arguments: Sequence[str], name: str = "") -> T:
@@ -64,7 +79,7 @@ def build(settings: Mapping[str, Any]) -> RunConfig:
     run.cluster = section("cluster", ClusterConfig, _mapping("cluster", settings))
     for kind, field in PLUGIN_SECTIONS.items():
         setattr(run, kind, _plugin_section(kind, field, _mapping(kind, settings, field)))
-    _check_run(run)
+    check_run(run)
     return run
 
 
@@ -235,65 +250,3 @@ def _check_keys(section: str, settings: Mapping[str, Any], known: list[str]) -> 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
-
-
-def _check_run(run: RunConfig) -> None:
-    """What no plugin can check for itself."""
-    if not run.out:
-        raise ConfigError("out: name the run's directory, e.g. out=runs/first (any fsspec URL)")
-    if not run.data.input:
-        raise ConfigError("data.input: name a Parquet or JSON lines file, a glob or a list of them")
-    paths = [run.data.input] if isinstance(run.data.input, str) else run.data.input
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise ConfigError(f"data.input = {run.data.input!r}: expected a path, a glob or a list of them")
-    if run.data.template not in TEMPLATES:
-        raise ConfigError(f"data.template = {run.data.template!r}: choose one of {', '.join(TEMPLATES)}")
-    if run.reward.think not in THINK:
-        raise ConfigError(f"reward.think = {run.reward.think!r}: choose one of {', '.join(THINK)}")
-    positive = {
-        "data.shard_rows": run.data.shard_rows,
-        "generator.replicas": run.generator.replicas,
-        "generator.max_tokens": run.generator.max_tokens,
-        "generator.max_in_flight": run.generator.max_in_flight,
-        "reward.replicas": run.reward.replicas,
-        "reward.max_in_flight": run.reward.max_in_flight,
-        "cluster.shards_in_flight": run.cluster.shards_in_flight,
-        "cluster.attempts": run.cluster.attempts,
-    }
-    for key, value in positive.items():
-        if value < 1:
-            raise ConfigError(f"{key} = {value}: it must be at least 1")
-    for key, amount in (
-        ("generator.cpus", run.generator.cpus),
-        ("generator.gpus", run.generator.gpus),
-        ("reward.cpus", run.reward.cpus),
-        ("reward.gpus", run.reward.gpus),
-        ("cluster.runner_cpus", run.cluster.runner_cpus),
-        ("cluster.flush_s", run.cluster.flush_s),
-    ):
-        if amount is not None and not 0 <= amount < math.inf:
-            raise ConfigError(f"{key} = {amount}: it must be a number of at least 0")
-    for section in ("generator", "reward"):
-        for key in ("load_s", "hang_s"):
-            seconds = getattr(getattr(run, section), key)
-            if seconds is not None and not seconds > 0:
-                raise ConfigError(f"{section}.{key} = {seconds}: give seconds, or null for no limit")
-    if run.policy.batch is not None and run.policy.batch < 1:
-        raise ConfigError(f"policy.batch = {run.policy.batch}: it must be at least 1 row, or null for all")
-    if run.cluster.segment is not None and run.cluster.segment < 1:
-        raise ConfigError(f"cluster.segment = {run.cluster.segment}: it must be at least 1 step, or null for all")
-    if run.data.limit is not None and run.data.limit < 1:
-        raise ConfigError(f"data.limit = {run.data.limit}: it must be at least 1, or null for all rows")
-    if not run.generator.temperature >= 0:
-        raise ConfigError(f"generator.temperature = {run.generator.temperature}: it must not be negative")
-    if run.generator.temperature == 0 and getattr(run.method, "n", 1) > 1:
-        raise ConfigError("generator.temperature = 0 makes all draws the same: set method.n=1, or a temperature")
-    if not 0 < run.generator.top_p <= 1:
-        raise ConfigError(f"generator.top_p = {run.generator.top_p}: it must lie in (0, 1]")
-    if check := getattr(plugin.load("method", run.method.name), "validate_generator", None):
-        try:
-            check(run.method, run.generator)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-    if run.seed < 0:
-        raise ConfigError(f"seed = {run.seed}: it must not be negative")

@@ -149,6 +149,24 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
         load([str(tmp_path / "l.yaml")])
 
 
+def test_another_method_makes_way_for_its_own_settings(tmp_path: Path) -> None:
+    """What only the method of the job's file knows goes; what both know stays; mistakes are still mistakes."""
+    job = tmp_path / "job.yaml"
+    job.write_text("method: {name: best_of_n, n: 8, select: soft, beta: 0.3}\ngenerator: toy\nreward: toy\n")
+    run = load([str(job)], ["out=x", "data.input=p", "method=adaptive_best_of_n", "method.budget=9"])
+    assert (run.method.name, run.method.select, run.method.beta, run.method.budget) == (
+        "adaptive_best_of_n",
+        "soft",
+        0.3,
+        9,
+    )
+    with pytest.raises(ConfigError, match=r"unknown key 'method.n'"):
+        load([str(job)], ["out=x", "data.input=p", "method=adaptive_best_of_n", "method.n=9"])
+    job.write_text("method: {name: best_of_n, nn: 8}\ngenerator: toy\nreward: toy\n")
+    with pytest.raises(ConfigError, match=r"unknown key 'method.nn'"):
+        load([str(job)], ["out=x", "data.input=p", "method=adaptive_best_of_n"])
+
+
 def test_plain_mappings_build_too() -> None:
     settings = yaml.safe_load("{out: x, data: {input: [a, b]}, generator: toy, reward: toy}")
     assert build(settings).data.input == ["a", "b"]
