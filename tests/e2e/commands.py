@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,10 +30,17 @@ class Command:
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         command = [sys.executable, "-m", "jobs.align", *self.arguments]
         with self.output.open("wb") as file:
-            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
+            return subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=file, stderr=file, preexec_fn=_hear_interrupts
+            )
 
     def finish(self, timeout: float = 120) -> int:
         return self.start().wait(timeout)
+
+
+def _hear_interrupts() -> None:
+    """A job in a script's background, as CI may run the tests, ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
