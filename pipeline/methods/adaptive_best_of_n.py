@@ -8,32 +8,27 @@ the names of best-of-N's, so that a shared journal reuses them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from pipeline import answering
 from pipeline.effects import Program, draw, grant
 from pipeline.kernels.choice import SELECTIONS as SELECTIONS
-from pipeline.kernels.choice import choose
 from pipeline.keys import Key
-from pipeline.methods import best_of_n
-from pipeline.sections import AnswerConfig, MethodConfig
-from pipeline.types import Candidate, Prompt, Result
+from pipeline.types import Candidate, Prompt
 
 
 @dataclass
-class Config(MethodConfig):
+class Config(answering.AnsweringConfig):
     """``budget`` >= 1: draws per prompt on average over the batch, exploration included.
 
     ``explore``: exploration draws of each prompt; below 1 it is a share of the budget. ``rounds`` >= 1: how often
-    the rest is decided on. ``beta``, ``utility``, ``answer``: as in ``best_of_n``.
+    the rest is decided on. ``select`` and what belongs to it: see ``answering``.
     """
 
     name: str = "adaptive_best_of_n"
     budget: int = 16
     explore: float = 0.5
     rounds: int = 4
-    beta: float = 1.0
-    utility: str = "rouge1"
-    answer: AnswerConfig = field(default_factory=AnswerConfig)
 
 
 def validate(config: Config) -> None:
@@ -51,11 +46,7 @@ def validate(config: Config) -> None:
         )
     if config.rounds < 1:
         raise ValueError(f"method.rounds = {config.rounds}: at least one round must hand out the rest of the budget")
-    best_of_n.validate(
-        best_of_n.Config(
-            select=config.select, n=config.budget, beta=config.beta, utility=config.utility, answer=config.answer
-        )
-    )
+    answering.validate(config)
 
 
 def explored(config: Config) -> int:
@@ -81,26 +72,10 @@ def run(prompt: Prompt, config: Config, key: Key) -> Program:
         if more:  # a prompt that gets nothing still shows itself in the next round
             candidates += yield from draw(key.child("draw"), more, start=len(candidates), step=number + 1)
             steps += 1
-    kept = choose(
-        config.select,
-        [c.response for c in candidates],
-        [c.reward for c in candidates],
-        key.child("select").rng(),
-        beta=config.beta,
-        utility=config.utility,
-        answer=config.answer.how,
-        pattern=config.answer.pattern,
-    )
-    return Result(
-        response=candidates[kept].response,
-        reward=candidates[kept].reward,
-        steps=steps,
-        candidates=len(candidates),
-        generated_tokens=sum(c.generated_tokens for c in candidates),
-    )
+    return answering.answered(candidates, config, key, steps=steps)
 
 
 def _first_seen(responses: list[str]) -> tuple[bool, ...]:
     """Whether each response differs from all before it."""
-    seen: set[str] = set()
-    return tuple(not (r in seen or seen.add(r)) for r in responses)  # type: ignore[func-returns-value]
+    first = {response: i for i, response in reversed(list(enumerate(responses)))}
+    return tuple(first[response] == i for i, response in enumerate(responses))

@@ -17,11 +17,11 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.answering import check_selection
 from pipeline.chains import Chain, Rung, advance
 from pipeline.effects import Program, Reply, Wish, together
 from pipeline.kernels import diagnostics, selection
-from pipeline.kernels.answers import extract
-from pipeline.kernels.choice import UTILITIES, choose, classify, votes_on_answers
+from pipeline.kernels.choice import choose, classify, votes_on_answers
 from pipeline.kernels.trace import Ballot, Trace, ballot, kept, states
 from pipeline.keys import Key
 from pipeline.sampling import check_suffixes
@@ -95,15 +95,8 @@ def validate(config: Config) -> None:
     betas = [config.beta, *config.ladder]
     if not all(a < b for a, b in itertools.pairwise(betas)):
         raise ValueError(f"method.ladder = {config.ladder}: betas must rise from method.beta = {config.beta} on")
-    if config.select not in SELECTIONS:
-        raise ValueError(f"method.select = {config.select!r}: choose one of {', '.join(SELECTIONS)}")
-    if config.utility not in UTILITIES:
-        raise ValueError(f"method.utility = {config.utility!r}: choose one of {', '.join(UTILITIES)}")
+    check_selection(config.select, config.utility, config.answer, SELECTIONS)
     _validate_stop(config.stop)
-    try:
-        extract("", config.answer.how, config.answer.pattern)
-    except ValueError as error:
-        raise ValueError(f"method.answer: {error}") from None
 
 
 def _validate_stop(stop: StopConfig) -> None:

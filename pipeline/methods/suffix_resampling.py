@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pipeline import answering
 from pipeline.chains import Rung, walk
 from pipeline.effects import Program
-from pipeline.kernels.choice import choose
+from pipeline.kernels.choice import SELECTIONS as SELECTIONS
 from pipeline.keys import Key
 from pipeline.methods import best_of_n
 from pipeline.sampling import check_suffixes
 from pipeline.sections import GeneratorConfig
-from pipeline.types import Prompt, Result
+from pipeline.types import Prompt
 
 HORIZON = ("n",)
 
@@ -45,20 +46,4 @@ def run(prompt: Prompt, config: Config, key: Key) -> Program:
     rung = Rung(math.inf, 0, key.child("suffix_resampling"))
     yield from walk(rung, key, 0, config.n - 1, 1)
     candidates = [pool[-1] for pool in rung.trace.pools]
-    kept = choose(
-        config.select,
-        [c.response for c in candidates],
-        [c.reward for c in candidates],
-        key.child("select").rng(),
-        beta=config.beta,
-        utility=config.utility,
-        answer=config.answer.how,
-        pattern=config.answer.pattern,
-    )
-    return Result(
-        response=candidates[kept].response,
-        reward=candidates[kept].reward,
-        steps=config.n,
-        candidates=rung.drawn,
-        generated_tokens=rung.tokens,
-    )
+    return answering.answered(candidates, config, key, steps=config.n)

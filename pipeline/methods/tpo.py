@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline import answering
 from pipeline.conversation import PromptsConfig, RefinementConfig, TagsConfig
 from pipeline.effects import Program, draw
 from pipeline.kernels import preference, quoting
-from pipeline.kernels.choice import choose
+from pipeline.kernels.choice import SELECTIONS as SELECTIONS
 from pipeline.keys import Key
-from pipeline.methods import best_of_n
 from pipeline.refinement import Cache, Step, refine
 from pipeline.types import Prompt, Result
 
@@ -35,7 +35,7 @@ without room in the context. ``trajectory``: all of it step by step from the fir
 
 
 @dataclass
-class Config(RefinementConfig, best_of_n.Config):
+class Config(RefinementConfig, answering.AnsweringConfig):
     """``n`` >= 1: draws at the start, and rewrites per step. ``steps`` >= 0; without any it is best-of-N.
 
     ``variant``: ``tpo``, or ``revision``, which shows no rejected response (the paper's ablation). ``pair``: which
@@ -60,7 +60,7 @@ def validate(config: Config) -> None:
         raise ValueError(f"method.n = {config.n}: TPO needs at least one draw, and one rewrite per step")
     if config.steps < 0:
         raise ValueError(f"method.steps = {config.steps}: it must be at least 0 (which is best-of-N)")
-    best_of_n.validate(config)
+    answering.validate(config)
     for name, valid in (("variant", VARIANTS), ("pair", preference.RULES)):
         if (value := getattr(config, name)) not in valid:
             raise ValueError(f"method.{name} = {value!r}: choose one of {', '.join(valid)}")
@@ -104,18 +104,7 @@ def run(prompt: Prompt, config: Config, key: Key) -> Program:
     for number in range(1, config.steps + 1):
         steps.append((yield from refine(cache, number, config, prompt, key.child("tpo", "step", number))))
         records.append(steps[-1].record(cache.best().reward))
-    kept = cache.entries[
-        choose(
-            config.select,
-            [entry.response for entry in cache.entries],
-            cache.rewards,
-            key.child("select").rng(),
-            beta=config.beta,
-            utility=config.utility,
-            answer=config.answer.how,
-            pattern=config.answer.pattern,
-        )
-    ]
+    kept = cache.entries[answering.keep([entry.response for entry in cache.entries], cache.rewards, config, key)]
     return Result(
         response=kept.response,
         reward=kept.reward,
