@@ -1,8 +1,8 @@
 """Synthetic batches: each family draws the laws of n prompts.
 
 ``normal``, ``mix3``, ``leftskew`` and ``raretail`` are those on which AdaBoN and its relatives were compared first;
-locations are N(0, 2^2) and scales s = exp(N(0, t^2)). The others are what breaks a kernel density: responses that
-repeat, verifiers' 0 and 1, and marks.
+locations are N(0, 2^2) and scales s = exp(N(0, t^2)). The others are what breaks a kernel density: rewards with a
+ceiling, responses that repeat, verifiers' 0 and 1, and marks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.backtest.laws import Atoms, Law, Mixture
+from pipeline.backtest.laws import Atoms, Law, Mixture, Uniforms
 
 
 def normal(n: int, rng: np.random.Generator) -> Law:
@@ -40,6 +40,12 @@ def raretail(n: int, rng: np.random.Generator) -> Law:
     return Mixture(np.hstack([1 - rare, rare]), np.hstack([place, place + 3 * s]), np.hstack([s, s]))
 
 
+def ceiling(n: int, rng: np.random.Generator) -> Law:
+    """Uniform between a place and a place + s, t = 0.4: whoever is near the ceiling has nothing left to gain."""
+    place, s = _place(n, rng), _scale(n, 0.4, rng)
+    return Uniforms(place[:, 0], (place + s)[:, 0])
+
+
 def duplicates(n: int, rng: np.random.Generator) -> Law:
     """Up to 60 responses a prompt with Zipf chances (exponent 1 to 2) and normal rewards, t = 0.5."""
     place, s = _place(n, rng), _scale(n, 0.5, rng)
@@ -61,7 +67,7 @@ def marks(n: int, rng: np.random.Generator) -> Law:
 
 
 FAMILIES: dict[str, Callable[[int, np.random.Generator], Law]] = {
-    family.__name__: family for family in (normal, mix3, leftskew, raretail, duplicates, binary, marks)
+    family.__name__: family for family in (normal, mix3, leftskew, raretail, ceiling, duplicates, binary, marks)
 }
 
 

@@ -10,6 +10,7 @@ from scipy.special import ndtr
 
 from pipeline.batch import Floats, Ints
 from pipeline.kernels.expected_max import GainCurves, from_survival
+from pipeline.kernels.reward_shapes import Mixtures
 
 NODES = 400
 
@@ -61,14 +62,38 @@ class Mixture:
         return total
 
     def curves(self, best: Floats) -> GainCurves:
+        return Mixtures(self.weights, self.means, self.sds).curves(best, NODES)
+
+
+@dataclass(frozen=True, slots=True)
+class Uniforms:
+    """Between ``low`` and ``high`` > low, (n,): rewards with a ceiling."""
+
+    low: Floats
+    high: Floats
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def draw(self, draws: int, rng: np.random.Generator) -> tuple[Floats, Ints]:
+        n = len(self)
+        rewards = rng.uniform(self.low[:, None], self.high[:, None], (n, draws))
+        return rewards, np.broadcast_to(np.arange(draws), (n, draws))
+
+    def lead(self, best: Floats) -> Floats:
+        width = (self.high - self.low)[:, None]
+        under = np.maximum(self.low[:, None] - best, 0.0)
+        return np.asarray(
+            under + np.clip(self.high[:, None] - np.maximum(best, self.low[:, None]), 0, None) ** 2 / 2 / width
+        )
+
+    def curves(self, best: Floats) -> GainCurves:
         x, w = np.polynomial.legendre.leggauss(NODES)
-        top = np.maximum((self.means + 9 * self.sds).max(1), best + 1e-9)
-        width = (top - best)[:, None]
-        z = best[:, None] + width * (x + 1) / 2
-        survival = np.zeros(z.shape)
-        for k in range(self.weights.shape[1]):
-            survival += self.weights[:, k, None] * ndtr((self.means[:, k, None] - z) / self.sds[:, k, None])
-        return from_survival(survival, width * w / 2)
+        length = np.maximum(self.high - best, 0.0)[:, None]
+        z = best[:, None] + length * (x + 1) / 2
+        return from_survival(
+            np.minimum((self.high[:, None] - z) / (self.high - self.low)[:, None], 1.0), length * w / 2
+        )
 
 
 @dataclass(frozen=True, slots=True)

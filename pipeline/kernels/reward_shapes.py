@@ -1,67 +1,191 @@
-"""Which shape of law explains a batch's rewards, so that prompts can learn from each other where they are alike.
+"""Shapes that a prompt's rewards may have, fitted to all prompts of a batch at once, in each prompt's own units.
 
-Five candidates: the prompt's own kernel density, which never errs by much and never learns from others; a normal law
-with a spread shrunken over the batch, which saves half as much again where it is right and does harm where it is
-wrong; the batch's common shape (a kernel density of all standardised rewards), moved and scaled to the prompt;
-the normal law of the prompt's upper half; and a generalised Pareto tail above the median, whose shape the batch has in
-common, so that rewards with a ceiling are recognised. Each prompt's draws are
-predicted from the others of the same prompt (cross-validation in five folds), only the upper half in detail: draws
-below the median count by their probability alone, because only the upper tail decides what can be gained. The batch's
-prompts are then taken as a mixture of types with unknown shares (empirical Bayes by EM), which earlier batches may
-have taught.
+``normal``: a normal law with a spread shrunken over the batch; saves most where it is right.
+``firm`` and ``loose``: three normal components, whose spreads are held near a share of the prompt's spread firmly or
+loosely: laws with a shoulder, a skew, or several modes, which a kernel density follows too closely and a normal law
+not at all.
+``typical``: the best reward is where the best of so many draws usually is. Of n draws from any law the next one is the
+best with chance 1/(n + 1), whatever the law; only how far above it lands differs, by the prompt's scale and the batch's
+common tail. It says nothing about how lucky a prompt has been, and so can't be wrong about it: what is left when
+nothing better predicts.
+``even``: the same with one scale for all, under which whoever has drawn the least draws next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
+from scipy.special import ndtr
 
-from pipeline.kernels.expected_max import Floats, GainCurves, Ints, from_survival, on_all_cores
+from pipeline.kernels.expected_max import PART, Floats, GainCurves, Ints, from_survival, on_all_cores
 
-SHAPES = ("kernel", "normal", "common", "upper", "pareto")
-FOLDS = 5
-DRAWS = 160
-"""So many of a prompt's first draws are cross-validated: the shape does not need more, and pairs are quadratic."""
-POOL = 512
-"""So many standardised rewards, evenly spread over their order, stand for the common shape."""
+SHAPES = ("normal", "firm", "loose", "typical")
+"""Those between which evidence decides; ``even`` stands behind the last."""
+COMPONENTS = 3
+FIRM, LOOSE = 20.0, 8.0
+"""So many draws' worth of belief that a component's spread is ``WITHIN``."""
+WITHIN = 0.65
+"""Spread of a component, in spreads of the prompt, before any draw is seen."""
+CENTER = 0.3
+"""So many draws' worth of belief that a component lies at the prompt's mean."""
+EVEN = 0.5
+"""So many draws' worth of belief in each component's weight."""
+ROUNDS = 25
+"""Of expectation and maximisation."""
+ALIKE = 25.0
+"""So many draws above the median are the batch's common tail worth beside a prompt's own."""
 NODES = 64
-TABLE = 2_048
-"""Points at which a common shape is tabulated for large batches."""
-FLOOR = 5e-4
-"""Of a wide normal law in every kernel density: one draw out of reach must not decide."""
-TINY = 1e-300
+REACH = 8.0
+"""Standard deviations above a component's mean where its law is taken to end."""
 LEAST_VARIANCE = 0.02
 """Of the logarithm of spreads between prompts: a batch of few prompts must not believe that all are alike."""
 
 
+class Law(Protocol):
+    """One shape, fitted to n prompts, in units of their spreads."""
+
+    def survival(self, best: Floats) -> Floats:
+        """Chance that a draw lies above ``best``, (n,)."""
+        ...
+
+    def density(self, z: Floats) -> Floats:
+        """Density at ``z`` >= best, (n, m)."""
+        ...
+
+    def curves(self, best: Floats) -> GainCurves:
+        """Gain curves above ``best``, (n,)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Normals:
-    """One normal law per prompt: ``mean`` and ``spread``, (n,)."""
+class Mixtures:
+    """Gaussian mixtures: ``weights`` (rows sum to 1), ``means`` and ``sds`` > 0, all (n, components)."""
 
-    mean: Floats
-    spread: Floats
+    weights: Floats
+    means: Floats
+    sds: Floats
 
+    def survival(self, best: Floats) -> Floats:
+        return np.asarray((self.weights * ndtr((self.means - best[:, None]) / self.sds)).sum(1))
 
-@dataclass(frozen=True, slots=True)
-class Common:
-    """A kernel density of standardised rewards: ``points`` in ascending order and their ``bandwidth``."""
+    def density(self, z: Floats) -> Floats:
+        total = np.zeros(z.shape)
+        for k in range(self.weights.shape[1]):
+            u = (z - self.means[:, k, None]) / self.sds[:, k, None]
+            total += (self.weights[:, k] / self.sds[:, k])[:, None] * np.exp(-0.5 * u * u)
+        return np.asarray(total / np.sqrt(2 * np.pi))
 
-    points: Floats
-    bandwidth: float
+    def curves(self, best: Floats, nodes: int = NODES) -> GainCurves:
+        x, w = _nodes(nodes)
+        top = np.maximum((self.means + (REACH + 1) * self.sds).max(1), best)
+        width = (top - best)[:, None]
+        survival = np.empty((len(best), nodes))
+
+        def fill(part: slice) -> None:
+            z = best[part, None] + width[part] * (x + 1) / 2
+            total = np.zeros(z.shape)
+            for k in range(self.weights.shape[1]):
+                above = ndtr((self.means[part, k, None] - z) / self.sds[part, k, None])
+                total += self.weights[part, k, None] * above
+            survival[part] = total
+
+        on_all_cores(fill, _parts(len(best), nodes))
+        return from_survival(survival, width * w / 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Tails:
-    """S(z) = mass (1 + shape (z - start)/scale)^(-1/shape) above ``start``; shape is the batch's, others are (n,)."""
+    """S(z) = mass (1 + shape (z - start)/scale)^(-1/shape) above ``start``; all (n,)."""
 
     start: Floats
     mass: Floats
     scale: Floats
-    shape: float
+    shape: Floats
+
+    def level(self, survival: Floats) -> Floats:
+        """The z at which S is ``survival`` (or ``mass``, where that is less); (n,)."""
+        depth = np.log(self.mass) - np.log(np.minimum(survival, self.mass))
+        return np.asarray(self.start + self.scale * np.expm1(self.shape * depth) / self.shape)
+
+    def density(self, z: Floats) -> Floats:
+        """At ``z`` >= start, (n, m)."""
+        shape = self.shape[:, None]
+        inside = 1 + shape * (z - self.start[:, None]) / self.scale[:, None]
+        depth = np.log(np.maximum(inside, 1e-9)) / shape
+        height = (self.mass / self.scale)[:, None] * np.exp(-depth * (1 + shape))
+        return np.where(inside > 1e-9, height, 0.0)
+
+    def curves(self, best: Floats) -> GainCurves:
+        """Above ``best`` >= start, (n,); integrated over the logarithm of S."""
+        x, w = _nodes(NODES)
+        inside = 1 + self.shape * (best - self.start) / self.scale
+        depth = np.where(inside > 1e-9, np.log(np.maximum(inside, 1e-9)) / self.shape, 0.0)
+        shape = self.shape[:, None]
+        length = 40 / (1 - shape)
+        s = depth[:, None] + length * (x + 1) / 2
+        survival = (self.mass * (inside > 1e-9))[:, None] * np.exp(-s)
+        return from_survival(survival, self.scale[:, None] * np.exp(shape * s) * length * w / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Typical:
+    """Tails above the best of ``draws`` (n,) draws, moved so that it lies where the best of so many usually does."""
+
+    tails: Tails
+    best: Floats
+    draws: Ints
+
+    def survival(self, best: Floats) -> Floats:
+        return np.minimum(1 / (self.draws + 1.0), self.tails.mass)
+
+    def density(self, z: Floats) -> Floats:
+        return self.tails.density(z + (self._usual() - self.best)[:, None])
+
+    def curves(self, best: Floats) -> GainCurves:
+        return self.tails.curves(self._usual())
+
+    def _usual(self) -> Floats:
+        return self.tails.level(1 / (self.draws + 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """All shapes fitted to n prompts: ``place`` and ``scale`` > 0 are the units, ``best`` is in them; all (n,)."""
+
+    place: Floats
+    scale: Floats
+    best: Floats
+    laws: tuple[Law, ...]
+
+    even: Typical
+
+    def curves(self) -> list[GainCurves]:
+        """Gain curves of ``SHAPES``, in units of reward, and of ``even`` after them."""
+        one_scale = np.full_like(self.scale, self.scale.mean())
+        found = [law.curves(self.best).scaled(self.scale) for law in self.laws]
+        return [*found, self.even.curves(self.best).scaled(one_scale)]
+
+
+def fitted(rows: Floats) -> Shapes:
+    """Fits every shape to ``rows``, (n, draws), where NaN is no draw; every row must have one draw at least."""
+    inside = np.isfinite(rows)
+    draws = inside.sum(1)
+    place = np.nansum(rows / draws[:, None], axis=1)
+    squares = np.nansum((rows - place[:, None]) ** 2, axis=1)
+    scale = shrunken(np.sqrt(squares / np.maximum(draws - 1, 1)), draws - 1.0)
+    scale = np.where(scale > 0, scale, 1.0)
+    z = (rows - place[:, None]) / scale[:, None]
+    best = np.where(inside, z, -np.inf).max(1)
+    units = np.ones((len(rows), 1))
+    normal = Mixtures(units, np.zeros_like(units), units)
+    tail = tails(z)
+    one = np.ones(len(z))
+    common = Tails(one * tail.start.mean(), one * tail.mass.mean(), one * tail.scale.mean(), one * tail.shape.mean())
+    laws = (normal, mixtures(z, FIRM), mixtures(z, LOOSE), Typical(tail, best, draws))
+    return Shapes(place, scale, best, laws, Typical(common, best, draws))
 
 
 def padded(values: Floats, starts: Ints, most: int | None = None) -> Floats:
@@ -94,48 +218,53 @@ def shrunken(spread: Floats, freedom: Floats) -> Floats:
     return result
 
 
-def normals(rows: Floats) -> Normals:
-    """Mean and shrunken standard deviation of each row (NaN is padding)."""
-    n = np.isfinite(rows).sum(1)
-    mean = np.nansum(rows, axis=1) / np.maximum(n, 1)
-    squares = np.nansum((rows - mean[:, None]) ** 2, axis=1)
-    return Normals(mean, shrunken(np.sqrt(squares / np.maximum(n - 1, 1)), n - 1.0))
+def mixtures(z: Floats, firmness: float) -> Mixtures:
+    """Three components per row of standardised rewards (NaN is padding), by EM from terciles to the posterior's mode.
 
-
-def uppers(rows: Floats) -> Normals:
-    """The normal law whose upper half is that of each row: order statistics against normal scores, above the median.
-
-    Scores by Blom's rule; spreads are shrunken over the batch, with half a draw's worth of freedom per draw, and the
-    mean moves with them so that the upper quartile stays in place.
+    Their variances have an inverse gamma prior worth ``firmness`` draws around ``WITHIN`` squared.
     """
-    ordered = np.sort(rows, axis=1)
-    n = np.isfinite(rows).sum(1)[:, None]
-    place = np.arange(rows.shape[1])
-    upper = (place >= n // 2) & (place < n)
-    with np.errstate(invalid="ignore"):
-        score = np.where(upper, ndtri((place + 0.625) / (n + 0.25)), 0.0)
-    count = np.maximum(upper.sum(1), 1)
-    y = np.where(upper, ordered, 0.0)
-    mean_score, mean_y = score.sum(1) / count, y.sum(1) / count
-    over = np.where(upper, score - mean_score[:, None], 0.0)
-    spread = (over * y).sum(1) / np.maximum((over * over).sum(1), 1e-300)
-    spread = np.where(n[:, 0] >= 4, np.maximum(spread, 0.0), 0.0)
-    shared = shrunken(spread, np.maximum(0.45 * n[:, 0], 1.0))
-    quartile = mean_y + (0.6745 - mean_score) * spread
-    return Normals(quartile - 0.6745 * shared, shared)
+    n = len(z)
+    law = Mixtures(*(np.empty((n, COMPONENTS)) for _ in range(3)))
+
+    def fill(part: slice) -> None:
+        law.weights[part], law.means[part], law.sds[part] = _em(z[part], firmness)
+
+    on_all_cores(fill, _parts(n, z.shape[1] * COMPONENTS))
+    return law
 
 
-def tails(rows: Floats) -> Tails:
-    """Generalised Pareto tails above each row's median: shape by probability-weighted moments of the pooled excesses.
+def _em(z: Floats, firmness: float) -> tuple[Floats, Floats, Floats]:
+    inside = np.isfinite(z)
+    rank = np.argsort(np.argsort(np.where(inside, z, np.inf), axis=1), axis=1)
+    tercile = rank * COMPONENTS // np.maximum(inside.sum(1), 1)[:, None]
+    owned = [((tercile == k) & inside).astype(np.float64) for k in range(COMPONENTS)]
+    x = np.where(inside, z, 0.0)
+    for _ in range(ROUNDS):
+        count = np.stack([o.sum(1) for o in owned], axis=1)
+        mean = np.stack([(o * x).sum(1) for o in owned], axis=1) / (count + CENTER)
+        off = [x - mean[:, k, None] for k in range(COMPONENTS)]
+        squares = np.stack([(o * d * d).sum(1) for o, d in zip(owned, off, strict=True)], axis=1)
+        variance = (squares + firmness * WITHIN**2) / (count + firmness)
+        weight = (count + EVEN) / (count.sum(1, keepdims=True) + COMPONENTS * EVEN)
+        height = np.log(weight) - 0.5 * np.log(variance)
+        logs = [height[:, k, None] - 0.5 * off[k] ** 2 / variance[:, k, None] for k in range(COMPONENTS)]
+        top = np.maximum.reduce(logs)
+        likely = [np.exp(log - top) * inside for log in logs]
+        total = np.maximum(np.add.reduce(likely), 1e-300)
+        owned = [part / total for part in likely]
+    return weight, mean, np.sqrt(variance)
+
+
+def tails(z: Floats) -> Tails:
+    """Generalised Pareto tails above each row's median, by probability-weighted moments drawn towards the batch's.
 
     Excesses are taken in units of each prompt's mean excess, which is (scale / (1 - shape)) (Hosking and Wallis 1987);
     mean excesses are shrunken over the batch.
     """
-    ordered = np.sort(rows, axis=1)
-    n = np.isfinite(rows).sum(1)
-    index = np.arange(len(rows))
-    place = np.arange(rows.shape[1])
-    start = np.nan_to_num(ordered[index, np.maximum(n // 2 - 1, 0)])
+    ordered = np.sort(z, axis=1)
+    n = np.isfinite(z).sum(1)
+    place = np.arange(z.shape[1])
+    start = np.nan_to_num(ordered[np.arange(len(z)), np.maximum(n // 2 - 1, 0)])
     upper = (place >= (n // 2)[:, None]) & (place < n[:, None])
     count = upper.sum(1)
     excess = np.where(upper, ordered - start[:, None], 0.0)
@@ -145,161 +274,21 @@ def tails(rows: Floats) -> Tails:
     weight = np.where(upper, (count[:, None] - 1 - ascending) / np.maximum(count[:, None] - 1, 1), 0.0)
     weighted = (excess * weight).sum(1) / np.maximum(count, 1)
     good = (mean > 0) & (count > 1)
-    ratio = float((weighted[good] / mean[good] * count[good]).sum() / count[good].sum()) if good.any() else 0.25
-    shape = float(np.clip(2 - 1 / max(1 - 2 * ratio, 0.28), -1.5, 0.3))
-    shape = shape if abs(shape) > 1e-3 else 1e-3
+    own = weighted / np.where(good, mean, 1.0)
+    pooled = float((own * count)[good].sum() / count[good].sum()) if good.any() else 0.25
+    ratio = np.where(good, (own * count + pooled * ALIKE) / (count + ALIKE), pooled)
+    shape = np.clip(2 - 1 / np.maximum(1 - 2 * ratio, 0.28), -1.5, 0.3)
+    shape = np.where(np.abs(shape) > 1e-3, shape, 1e-3)
     scale = shrunken(mean, 0.5 * count) * (1 - shape)
-    return Tails(start, count / np.maximum(n, 1), scale, shape)
+    return Tails(start, count / np.maximum(n, 1), np.where(scale > 0, scale, 1.0), shape)
 
 
-def tail_curves(law: Tails, best: Floats) -> GainCurves:
-    """Gain curves of Pareto tails above ``best`` >= the tails' starts, (n,); integrated over the logarithm of S."""
-    x, w = np.polynomial.legendre.leggauss(NODES)
-    inside, depth = _depth(law, best[:, None])
-    length = 40 / (1 - law.shape)
-    s = np.where(inside, depth, 0.0) + length * (x + 1) / 2
-    survival = law.mass[:, None] * np.exp(-s) * inside
-    return from_survival(survival, law.scale[:, None] * np.exp(law.shape * s) * length * w / 2)
+@lru_cache(maxsize=4)
+def _nodes(count: int) -> tuple[Floats, Floats]:
+    x, w = np.polynomial.legendre.leggauss(count)
+    return x, w
 
 
-def _depth(law: Tails, z: Floats) -> tuple[NDArray[np.bool_], Floats]:
-    """Whether z lies below the ceiling (if there is one), and -log(S(z)/mass) there."""
-    inside = 1 + law.shape * (z - law.start[:, None]) / _positive(law.scale)[:, None]
-    return inside > 1e-9, np.log(np.maximum(inside, 1e-9)) / law.shape
-
-
-def common(rows: Floats, law: Normals) -> Common:
-    """The shape that all prompts share, once their means and spreads are taken out; 0.7 of Scott's bandwidth."""
-    z = (rows - law.mean[:, None]) / _positive(law.spread)[:, None]
-    points = np.sort(z[np.isfinite(z)])
-    if len(points) > POOL:
-        points = points[np.linspace(0, len(points) - 1, POOL).round().astype(np.int64)]
-    width = 0.7 * float(points.std()) * len(points) ** -0.2 if len(points) else 0.0
-    return Common(points, width if width > 0 else 1.0)
-
-
-def common_curves(shape: Common, law: Normals, best: Floats) -> GainCurves:
-    """Gain curves of the common shape with each prompt's mean and spread, above ``best``, (n,)."""
-    x, w = np.polynomial.legendre.leggauss(NODES)
-    start = (best - law.mean) / _positive(law.spread)
-    top = shape.points[-1] + 8 * shape.bandwidth if len(shape.points) else 0.0
-    length = np.maximum(top - start, 0.0)[:, None]
-    z = start[:, None] + length * (x + 1) / 2
-    survival = _survival(shape, z)
-    return from_survival(survival, law.spread[:, None] * length * w / 2)
-
-
-@np.errstate(over="ignore")  # a distance in units of a tiny scale may overflow when squared; its density is 0
-def evidence(rows: Floats) -> Floats:
-    """How well each shape predicts each prompt's upper draws from its others: log-likelihoods, (n, shapes)."""
-    total = np.zeros((len(rows), len(SHAPES)))
-    for fold in range(FOLDS):
-        held = np.arange(rows.shape[1]) % FOLDS == fold
-        train, test = np.where(held, np.nan, rows), rows[:, held]
-        ordered = np.sort(train, axis=1)
-        n = np.isfinite(train).sum(1)
-        usable = (n >= 4) & (ordered[:, 0] < ordered[np.arange(len(rows)), np.maximum(n - 1, 0)])
-        split = ordered[np.arange(len(rows)), np.maximum(n // 2 - 1, 0)]
-        normal, upper = normals(train), uppers(train)
-        for k, scores in enumerate(
-            (
-                _kernel_scores(train, test, split, n),
-                _normal_scores(normal, test, split),
-                _common_scores(common(train, normal), normal, test, split),
-                _normal_scores(upper, test, split),
-                _tail_scores(tails(train), test, split),
-            )
-        ):
-            total[usable, k] += np.nansum(scores, axis=1)[usable]
-    return total
-
-
-def shares(evidence: Floats, prior: Floats) -> tuple[Floats, Floats]:
-    """Shares of the shapes in the batch (shapes,), and each prompt's probabilities of them (n, shapes), by EM.
-
-    ``prior`` (shapes,) > 0: how many prompts of each shape are thought to have been seen before.
-    """
-    share = prior / prior.sum()
-    belief = np.broadcast_to(share, evidence.shape)
-    for _ in range(50):
-        log = evidence + np.log(share)
-        belief = np.exp(log - logsumexp(log, axis=1, keepdims=True))
-        share = (prior + belief.sum(0)) / (prior.sum() + len(evidence))
-    return share, belief
-
-
-def _normal_scores(law: Normals, test: Floats, split: Floats) -> Floats:
-    spread = _positive(law.spread)[:, None]
-    z = (test - law.mean[:, None]) / spread
-    below = log_ndtr((split[:, None] - law.mean[:, None]) / spread)
-    return _joined(test, split, -0.5 * z * z - np.log(spread * np.sqrt(2 * np.pi)), below)
-
-
-def _tail_scores(law: Tails, test: Floats, split: Floats) -> Floats:
-    scale = _positive(law.scale)[:, None]
-    inside, depth = _depth(law, np.where(np.isnan(test), split[:, None], np.maximum(test, split[:, None])))
-    density = np.where(inside, law.mass[:, None] * np.exp(-depth * (1 + law.shape)), 0.0)
-    z = (test - split[:, None]) / scale
-    density = (density + FLOOR * np.exp(-0.125 * z * z)) / scale
-    below = np.broadcast_to(np.log(1 - law.mass + TINY)[:, None], test.shape)
-    return _joined(test, split, np.log(density + TINY), below)
-
-
-def _common_scores(shape: Common, law: Normals, test: Floats, split: Floats) -> Floats:
-    spread = _positive(law.spread)[:, None]
-    z = (test - law.mean[:, None]) / spread
-    cut = (split - law.mean) / spread[:, 0]
-    density = _mean_over(shape, z, lambda u: np.exp(-0.5 * u * u))
-    below = _mean_over(shape, cut, lambda u: np.asarray(ndtr(u)))
-    scale = shape.bandwidth * np.sqrt(2 * np.pi)
-    density = (density / scale + FLOOR * np.exp(-0.125 * z * z)) / spread
-    with np.errstate(divide="ignore"):
-        return _joined(test, split, np.log(density + TINY), np.log(below + TINY)[:, None])
-
-
-def _survival(shape: Common, z: Floats) -> Floats:
-    """S at every z: directly, or by interpolating its logarithm where that is less work (within 1e-4)."""
-    if z.size <= TABLE or not len(shape.points):
-        return _mean_over(shape, z, lambda u: np.asarray(ndtr(-u)))
-    reach = 8 * shape.bandwidth
-    table = np.linspace(shape.points[0] - reach, shape.points[-1] + reach, TABLE)
-    log = np.log(_mean_over(shape, table, lambda u: np.asarray(ndtr(-u))) + TINY)
-    result = np.empty(z.shape)
-
-    def fill(part: slice) -> None:
-        result[part] = np.exp(np.interp(z[part], table, log))
-
-    on_all_cores(fill, [slice(i, i + 256) for i in range(0, len(z), 256)])
-    return result
-
-
-def _mean_over(shape: Common, z: Floats, of: Callable[[Floats], Floats]) -> Floats:
-    """The mean of ``of((z - point) / bandwidth)`` over the shape's points, at every z."""
-    total = np.zeros(z.shape)
-    block = max(1, (1 << 16) // max(z.size, 1))
-    for i in range(0, len(shape.points), block):
-        total += of((z[..., None] - shape.points[i : i + block]) / shape.bandwidth).sum(-1)
-    return total / max(len(shape.points), 1)
-
-
-def _positive(spread: Floats) -> Floats:
-    return np.where(spread > 0, spread, 1.0)
-
-
-def _kernel_scores(train: Floats, test: Floats, split: Floats, n: Ints) -> Floats:
-    mean = np.nansum(train, axis=1, keepdims=True) / np.maximum(n, 1)[:, None]
-    spread = np.sqrt(np.nansum((train - mean) ** 2, axis=1) / np.maximum(n - 1, 1))
-    h = np.where(spread > 0, spread * np.maximum(n, 1) ** -0.2, 1.0)
-    inside: NDArray[np.bool_] = np.isfinite(train)
-    u = (test[:, :, None] - train[:, None, :]) / h[:, None, None]
-    kernel = np.where(inside[:, None, :], np.exp(-0.5 * u * u), 0.0).sum(2)
-    scale = np.maximum(n, 1)[:, None] * h[:, None] * np.sqrt(2 * np.pi)
-    z = (test - mean) / _positive(spread)[:, None]
-    density = np.log(kernel / scale + FLOOR * np.exp(-0.125 * z * z) / _positive(spread)[:, None] + TINY)
-    below = np.where(inside, np.exp(log_ndtr((split[:, None] - train) / h[:, None])), 0.0).sum(1) / np.maximum(n, 1)
-    return _joined(test, split, density, np.log(below + TINY)[:, None])
-
-
-def _joined(test: Floats, split: Floats, above: Floats, below: Floats) -> Floats:
-    """Densities above the split, the log-probability of all that lies below it, NaN for padding."""
-    return np.where(np.isnan(test), np.nan, np.where(test > split[:, None], above, below))
+def _parts(rows: int, width: int) -> list[slice]:
+    step = max(1, PART // max(width, 1))
+    return [slice(i, min(i + step, rows)) for i in range(0, rows, step)]

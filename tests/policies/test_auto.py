@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from scipy import stats
@@ -18,17 +20,16 @@ from pipeline.batch import Batch
 from pipeline.grants import seen
 from pipeline.kernels.reward_shapes import (
     SHAPES,
-    common,
-    common_curves,
-    evidence,
-    normals,
+    Mixtures,
+    Tails,
+    Typical,
+    fitted,
+    mixtures,
     padded,
-    shares,
     shrunken,
-    tail_curves,
     tails,
-    uppers,
 )
+from pipeline.kernels.shape_evidence import comparison, evidence, levels, shares, stacked
 from pipeline.policies import auto, uniform
 
 CONFIG = auto.Config()
@@ -49,30 +50,73 @@ LAWS: dict[str, Callable[[np.random.Generator], Floats]] = {
 
 @pytest.mark.parametrize(("law", "shape"), [("normal", 0.0), ("exponential", 0.0), ("uniform", -1.0)])
 def test_the_tails_shape_is_that_of_the_law(law: str, shape: float) -> None:
-    rows = located(LAWS[law](np.random.default_rng(1)))
-    found = tails(rows).shape
-    assert found == pytest.approx(shape, abs=0.12) if law != "normal" else -0.5 < found < -0.15
+    rows = fitted_units(located(LAWS[law](np.random.default_rng(1))))
+    found = float(tails(rows).shape.mean())
+    assert found == pytest.approx(shape, abs=0.15) if law != "normal" else -0.5 < found < -0.15
+
+
+def fitted_units(rows: Floats) -> Floats:
+    shapes = fitted(rows)
+    return np.asarray((rows - shapes.place[:, None]) / shapes.scale[:, None])
+
+
+def belief(rows: Floats) -> dict[str, float]:
+    """Shares of the shapes, and how much of what is acted on depends on luck, or on nothing."""
+    found = evidence(rows)
+    share, _ = shares(found.log_likelihood, np.full(len(SHAPES), 0.3))
+    acted_on, typical = stacked(comparison(found, share), CONFIG.trust)
+    luck = acted_on * float(1 - share[SHAPES.index("typical")])
+    return {**dict(zip(SHAPES, share, strict=True)), "luck": luck, "even": 1 - acted_on - typical}
 
 
 def test_normal_rewards_are_believed_to_be_normal_and_skewed_ones_not() -> None:
-    normal = located(LAWS["normal"](np.random.default_rng(2)))
-    share, _ = shares(evidence(normal), np.full(len(SHAPES), 0.3))
-    assert share[SHAPES.index("normal")] + share[SHAPES.index("common")] > 0.75, "what all share is normal too"
-    left = located(-np.random.default_rng(3).gamma(1.0, size=(60, 80)))
-    share, _ = shares(evidence(left), np.full(len(SHAPES), 0.3))
-    assert share[SHAPES.index("normal")] < 0.05
+    normal = belief(located(np.random.default_rng(2).standard_normal((300, 80))))
+    assert normal["normal"] > 0.75
+    assert normal["luck"] > 0.8
+    assert belief(located(-np.random.default_rng(3).gamma(1.0, size=(300, 80))))["normal"] < 0.05
+
+
+def test_where_the_best_tells_nothing_of_luck_it_is_not_acted_on() -> None:
+    """With a ceiling, what looks like bad luck is the noise of the estimate."""
+    found = belief(located(np.random.default_rng(4).uniform(size=(300, 60))))
+    assert found["luck"] < 0.35
+    assert found["typical"] > 0.4
 
 
 def test_rewards_far_outside_are_no_reason_to_give_up_a_shape() -> None:
     rows = located(LAWS["normal"](np.random.default_rng(4)))
     rows[0, 0] += 1e3
-    assert np.isfinite(evidence(rows)).all()
+    assert np.isfinite(evidence(rows).log_likelihood).all()
 
 
 def test_evidence_does_not_see_padding() -> None:
     rows = located(LAWS["normal"](np.random.default_rng(5)))
     wide = np.hstack([rows, np.full((60, 35), np.nan)])
-    assert_allclose(evidence(wide), evidence(rows), rtol=1e-9)
+    for alone, beside in zip(as_arrays(rows), as_arrays(wide), strict=True):
+        assert_allclose(alone, beside, rtol=1e-9)
+
+
+def as_arrays(rows: Floats) -> tuple[Floats, Floats, Floats]:
+    found = evidence(rows)
+    return found.log_likelihood, found.predicted, found.realised
+
+
+def test_evidence_does_not_depend_on_place_and_scale() -> None:
+    rows = located(LAWS["exponential"](np.random.default_rng(5)))
+    likelihood, predicted, realised = as_arrays(rows)
+    moved = as_arrays(rows * 7 - 40)
+    assert_allclose(moved[0], likelihood, rtol=1e-6)
+    assert_allclose(moved[1], predicted * 7, rtol=1e-6)
+    assert_allclose(moved[2], realised * 7, rtol=1e-6, atol=1e-9)
+
+
+def test_the_future_is_not_in_the_prediction() -> None:
+    """What a fold gains moves nothing that was predicted of it."""
+    rows = located(LAWS["normal"](np.random.default_rng(6)))
+    later = rows.copy()
+    later[:, 0::5] += 50  # the first fold
+    assert_allclose(evidence(later).predicted[0], evidence(rows).predicted[0])
+    assert (evidence(later).realised[0] > evidence(rows).realised[0] + 30).all()
 
 
 def test_spreads_are_drawn_together_where_they_hardly_differ() -> None:
@@ -83,32 +127,89 @@ def test_spreads_are_drawn_together_where_they_hardly_differ() -> None:
     assert_allclose(np.log(shrunken(apart, np.full(200, 200.0))), np.log(apart), atol=0.02)
 
 
-def test_the_upper_half_of_a_normal_is_that_normal() -> None:
+def test_three_components_find_a_shoulder() -> None:
+    """0.8 N(0, 0.25^2) + 0.2 N(-1.5, 1): the survival beyond the median is the upper component's."""
     rng = np.random.default_rng(7)
-    rows = rng.standard_normal((400, 200))
-    rows[rows < 0] *= 5  # whatever lies below the median
-    law = uppers(rows)
-    assert law.mean.mean() == pytest.approx(0, abs=0.03)
-    assert law.spread.mean() == pytest.approx(1, abs=0.03)
+    upper = rng.random((100, 400)) < 0.8
+    rows = np.where(upper, 0.25 * rng.standard_normal((100, 400)), -1.5 + rng.standard_normal((100, 400)))
+    place, scale = rows.mean(axis=1), rows.std(axis=1)
+    law = mixtures((rows - place[:, None]) / scale[:, None], 4.0)
+    z = np.array([0.3, 0.5, 0.7])
+    exact = 0.8 * stats.norm.sf(z / 0.25) + 0.2 * stats.norm.sf(z + 1.5)
+    found = [float(law.survival((v - place) / scale).mean()) for v in z]
+    assert_allclose(found, exact, rtol=0.35)
+    one = Mixtures(np.ones((100, 1)), np.zeros((100, 1)), np.ones((100, 1)))
+    assert float(one.survival((z[2] - place) / scale).mean()) > 5 * exact[2], "one normal law has it far too large"
 
 
-def test_gains_of_tails_and_common_shapes_are_those_of_their_laws() -> None:
+def test_densities_are_those_of_the_survival_functions() -> None:
+    rows = fitted_units(located(LAWS["exponential"](np.random.default_rng(8))))
+    shapes = fitted(rows)
+    step = 1e-5
+    for law in (shapes.laws[1], shapes.laws[2]):
+        ends = [law.survival(shapes.best + d) for d in (-step, step)]
+        assert_allclose(law.density(shapes.best[:, None])[:, 0], (ends[0] - ends[1]) / (2 * step), rtol=1e-4)
+    tail = tails(rows)
+    levels_ = np.full(len(rows), 0.02)
+    above = [tail.level(levels_ * f) for f in (1.001, 0.999)]
+    slope = 0.002 * levels_ / (above[1] - above[0])
+    assert_allclose(tail.density(tail.level(levels_)[:, None])[:, 0], slope, rtol=1e-4)
+
+
+def test_gains_are_those_of_the_laws() -> None:
     rng = np.random.default_rng(8)
-    rows = located(rng.uniform(size=(50, 100)))
+    rows = fitted_units(located(rng.uniform(size=(50, 100))))
     best = rows.max(axis=1)
-    law = tails(rows)
-    z = best[3] + np.linspace(0, 60 * law.scale[3], 400_001)
-    inside = np.maximum(1 + law.shape * (z - law.start[3]) / law.scale[3], 0.0)
-    survival = law.mass[3] * np.where(inside > 0, inside, 1.0) ** (-1 / law.shape) * (inside > 0)
-    exact = [np.trapezoid((1 - survival) ** j * survival, z) for j in (0, 5, 50)]
-    assert_allclose(tail_curves(law, best).table(51)[3, [0, 5, 50]], exact, rtol=2e-3)
+    z = best[3] + np.linspace(0, 12, 400_001)
 
-    normal = normals(rows)
-    shape = common(rows, normal)
-    u = (best[3] - normal.mean[3]) / normal.spread[3] + np.linspace(0, 12, 20_001)
-    survival = stats.norm.sf((u[:, None] - shape.points) / shape.bandwidth).mean(axis=1)
-    exact = [normal.spread[3] * np.trapezoid((1 - survival) ** j * survival, u) for j in (0, 5, 50)]
-    assert_allclose(common_curves(shape, normal, best).table(51)[3, [0, 5, 50]], exact, rtol=1e-4)
+    law = mixtures(rows, 20.0)
+    parts = zip(law.weights[3], law.means[3], law.sds[3], strict=True)
+    survival = np.sum([w * stats.norm.sf(z, m, s) for w, m, s in parts], axis=0)
+    exact = [np.trapezoid((1 - survival) ** j * survival, z) for j in (0, 5, 50)]
+    assert_allclose(law.curves(best).table(51)[3, [0, 5, 50]], exact, rtol=1e-3)
+
+    tail = tails(rows)
+    typical = Typical(tail, best, np.full(50, 100))
+    u = tail.level(np.full(50, 1 / 101))[3] + np.linspace(0, 12, 400_001)
+    inside = np.maximum(1 + tail.shape[3] * (u - tail.start[3]) / tail.scale[3], 0.0)
+    survival = tail.mass[3] * np.where(inside > 0, inside, 1.0) ** (-1 / tail.shape[3]) * (inside > 0)
+    assert survival[0] == pytest.approx(1 / 101)
+    exact = [np.trapezoid((1 - survival) ** j * survival, u) for j in (0, 5, 50)]
+    assert_allclose(typical.curves(best).table(51)[3, [0, 5, 50]], exact, rtol=2e-3)
+
+
+def test_typical_gains_do_not_depend_on_luck() -> None:
+    rng = np.random.default_rng(9)
+    n = 40
+    tail = Tails(np.zeros(n), np.full(n, 0.5), np.full(n, 1.0), np.full(n, -0.3))
+    lucky, not_so = (Typical(tail, rng.uniform(1, 3, n), np.full(n, 30)).curves(np.zeros(n)).table(4) for _ in "ab")
+    assert_allclose(lucky, not_so)
+    assert_allclose(lucky[0], lucky[-1])
+
+
+def test_levels_give_every_shape_the_same_first_gains() -> None:
+    curves = fitted(located(LAWS["exponential"](np.random.default_rng(10)))).curves()
+    first = [float(c.table(1).sum()) * f for c, f in zip(curves, levels(curves), strict=True)]
+    assert len(first) == len(SHAPES) + 1
+    assert_allclose(first, first[-1])
+
+
+@given(st.integers(0, 10_000))
+def test_stacking_is_the_least_squares_within_its_bounds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    columns = rng.standard_normal((3, 12)) * np.exp(rng.standard_normal((3, 1)))
+    sums, trust = columns @ columns.T, float(np.exp(rng.standard_normal()))
+    found = np.array(stacked(sums, trust))
+
+    def loss(w: Floats) -> float:
+        residual = columns[2] - w @ columns[:2]
+        return float(residual @ residual + trust * ((w[0] - 1) ** 2 + w[1] ** 2))
+
+    assert (found >= 0).all()
+    assert found.sum() <= 1 + 1e-9
+    axis = np.linspace(0, 1, 41)
+    others = min(loss(np.array([a, b])) for a in axis for b in axis if a + b <= 1)
+    assert loss(found) <= others + 1e-9
 
 
 def test_with_few_draws_it_is_uniform() -> None:
