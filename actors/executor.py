@@ -20,6 +20,7 @@ from actors.reporting import Reporter
 from actors.scheduler import BudgetScheduler
 from actors.session import Progress, Session, summarize, totals
 from actors.spec import RunSpec, make_spec
+from pipeline import plugin
 from pipeline.config import to_yaml
 from pipeline.errors import RaylignError, RunDirectoryError, RunFailed, StorageError
 from pipeline.graph import Advance, Allocate, Collect, Graph, Ingest, Node
@@ -82,7 +83,8 @@ class Executor:
         if not any(name.startswith("ingest") for name in self._done):  # else each shard's next node adopts its own
             self._session.recovered = self._journal.recover(self._spec.data, 0, self._source.rows)
         self._parts = self._journal.parts()
-        self._graph = Graph(len(self._source.files), config.policy.batch)
+        learns = hasattr(plugin.load("policy", config.policy.name), "learn")
+        self._graph = Graph(len(self._source.files), config.policy.batch, config.policy.lag if learns else None)
         self._ingest()
 
     def run(self) -> dict[str, Any]:

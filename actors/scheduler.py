@@ -1,12 +1,15 @@
 """The budget scheduler: a Ray actor that gathers what a whole batch of prompts has seen, and writes who may go on.
 
 It decides nothing itself: the policy does, a pure function (``pipeline/policies``). It holds nothing that matters: all
-it knows it reads from the tables, so that killing it at any moment changes nothing.
+it knows it reads from the tables, so that killing it at any moment changes nothing. Where the policy learns from batch
+to batch, the memory after each batch is a file under ``_memory``, made from what the batch showed at its last decision
+and from the memory before it; a batch reads the one of ``policy.lag`` batches ago (the graph has it wait for that).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +19,9 @@ import ray
 
 from actors.spec import RunSpec
 from pipeline import plugin
-from pipeline.batch import Batch, Decision
+from pipeline.batch import Batch, Decision, Memory
 from pipeline.graph import Allocate, Done
+from pipeline.storage import memory
 from pipeline.storage.folder import Folder
 from pipeline.storage.grants import read_shown, write_grants
 from pipeline.storage.manifest import NodeRecord, commit_node
@@ -43,8 +47,13 @@ def allocate(spec: RunSpec, node: Allocate, nodes: Sequence[Sequence[str]]) -> N
     asking = shown.filter(shown.column("round").is_valid()).sort_by("id")
     lost = sum(shown.filter(shown.column("round").is_null()).column("drawn").to_pylist())
     failed = len(shown) - len(asking)
+    policy = plugin.load("policy", config.policy.name)
     batch, total, spent = make_batch(spec, node, asking, failed, lost)
-    decision: Decision = plugin.load("policy", config.policy.name).allocate(batch, config.policy)
+    if hasattr(policy, "learn"):
+        memory.note(folder, node, nodes)
+        known = memory.after(folder, node.batch - config.policy.lag, lambda n: _showed(spec, *n), learner(spec))
+        batch = dataclasses.replace(batch, memory=known)
+    decision: Decision = policy.allocate(batch, config.policy)
     columns = {
         "id": asking.column("id"),
         "batch": np.full(len(asking), node.batch, np.int32),
@@ -64,6 +73,24 @@ def allocate(spec: RunSpec, node: Allocate, nodes: Sequence[Sequence[str]]) -> N
     record = NodeRecord(node.name, Done(), (file,), counts)
     commit_node(folder, spec.plan, record)
     return record
+
+
+def learner(spec: RunSpec) -> Callable[[Batch, Memory], Memory]:
+    """The policy's ``learn``, of a batch and the memory before it."""
+    policy, config = plugin.load("policy", spec.config.policy.name), spec.config.policy
+
+    def learn(batch: Batch, before: Memory) -> Memory:
+        found: Memory = policy.learn(dataclasses.replace(batch, memory=before), config)
+        return found
+
+    return learn
+
+
+def _showed(spec: RunSpec, node: Allocate, nodes: Sequence[Sequence[str]]) -> Batch:
+    """A batch as it stood at a decision that was made."""
+    shown = read_shown(Folder(spec.config.out), nodes)
+    asking = shown.filter(shown.column("round").is_valid()).sort_by("id")
+    return make_batch(spec, node, asking, 0, 0)[0]
 
 
 def make_batch(spec: RunSpec, node: Allocate, asking: pa.Table, failed: int, lost: int) -> tuple[Batch, float, float]:

@@ -106,13 +106,17 @@ class Graph:
     """The graph of one run over ``files`` input files.
 
     ``batch_rows``: how many consecutive rows share their grants (None: all of them); shards end where batches do
-    (see ``storage.shards``). Every call costs O(log shards), so that a run of a million shards is no different from
+    (see ``storage.shards``). ``lag`` >= 1: a batch is granted nothing before all batches that many places before it
+    have made their last draws, so that what was learned from them is the same in every run (None: nothing is learned
+    from batch to batch). Every call costs O(log shards), so that a run of a million shards is no different from
     one of ten.
     """
 
-    def __init__(self, files: int, batch_rows: int | None = None) -> None:
+    def __init__(self, files: int, batch_rows: int | None = None, lag: int | None = None) -> None:
         self.files = files
         self._batch_rows = batch_rows
+        self._lag = sys.maxsize if lag is None else lag
+        self._settled = 0
         self._batch_of: list[int] = []
         self._members: list[range] = []
         self._ingested: dict[int, tuple[int, ...]] = {}
@@ -180,7 +184,7 @@ class Graph:
                 if node.batch >= len(self._batches):
                     return False
                 batch = self._batches[node.batch]
-                return batch.round == node.round and batch.advancing == 0 and batch.waiting > 0
+                return batch.round == node.round and self._asks(node.batch)
             case Advance():
                 return self._is(node.shard, "advance") and self._shards[node.shard].segment == node.segment
             case Collect():
@@ -230,8 +234,25 @@ class Graph:
         else:
             shard.state = "collect"
             self._push(Collect(node.shard))
-        if batch.advancing == 0 and batch.waiting:
+        if self._asks(number):
             self._push(Allocate(number, batch.round))
+        self._settle()
+
+    def _asks(self, number: int) -> bool:
+        """Whether a batch waits for grants, and may have them."""
+        batch = self._batches[number]
+        return batch.advancing == 0 and batch.waiting > 0 and number - self._lag < self._settled
+
+    def _settle(self) -> None:
+        """Opens the batches for which the last one they wait for has made its last draw."""
+        while self._settled < len(self._batches):
+            batch = self._batches[self._settled]
+            if batch.advancing or batch.waiting:
+                return
+            self._settled += 1
+            follower = self._settled - 1 + self._lag
+            if follower < len(self._batches) and self._asks(follower):
+                self._push(Allocate(follower, self._batches[follower].round))
 
     def _complete_allocate(self, node: Allocate) -> None:
         batch = self._batches[node.batch]

@@ -58,6 +58,7 @@ def _check_amounts(run: RunConfig) -> None:
         "reward.max_in_flight": run.reward.max_in_flight,
         "cluster.shards_in_flight": run.cluster.shards_in_flight,
         "cluster.attempts": run.cluster.attempts,
+        "policy.lag": run.policy.lag,
     }
     for key, value in positive.items():
         if value < 1:

@@ -50,11 +50,13 @@ class PolicyConfig:
     everything is spent. ``floor``, ``cap``: the least and most draws of a prompt, exploration included.
     ``objective``: what is summed over the batch: ``raw`` rewards, rewards in each prompt's own standard deviations
     (``zscore``), or their ``rank`` among the batch's. ``batch``: how many consecutive rows share a budget, at least 1
-    (null: all of them).
+    (null: all of them). ``lag`` >= 1, for policies that learn from batch to batch: a batch learns from those that many
+    places before it and earlier, and waits for them, while what lies between overlaps.
     """
 
     name: str = "uniform"
     batch: int | None = None
+    lag: int = 2
     cost: str = "draws"
     price: float | None = None
     floor: int = 0

@@ -72,6 +72,42 @@ def test_resuming_does_what_is_left_and_nothing_else(world: World, order: int, s
     assert sorted(n.name for n in before + after) == sorted(n.name for n in whole)
 
 
+lags = st.sampled_from([None, 1, 2, 5])
+
+
+@given(worlds, st.integers(0, 99), st.sampled_from([1, 2, 7]), lags)
+def test_a_batch_is_granted_nothing_before_those_it_learns_from_are_done(
+    world: World, order: int, batch: int, lag: int | None
+) -> None:
+    graph = Graph(world.files, batch, lag)
+    completed = drive(graph, world, order, lose=0.2)
+    assert sorted(n.name for n in completed) == sorted(n.name for n in drive(Graph(world.files, batch), world, order))
+    place = {node: i for i, node in enumerate(completed)}
+    batches = len({n.batch for n in completed if isinstance(n, Allocate)})
+    for node in completed:
+        if lag is None or not isinstance(node, Allocate):
+            continue
+        for earlier in range(node.batch - lag + 1):
+            last = max(place[n] for n in completed if isinstance(n, Advance) and n.shard in graph.members(earlier))
+            assert last < place[node], (node, batches)
+
+
+@given(worlds, st.integers(0, 99), st.integers(0, 40), st.sampled_from([1, 2, 7]), lags)
+def test_resuming_respects_the_lag_too(world: World, order: int, stop: int, batch: int, lag: int | None) -> None:
+    before = {n.name for n in drive(Graph(world.files, batch, lag), world, order, stop=stop)}
+    resumed = Graph(world.files, batch, lag)
+    found = True
+    while found:
+        found = False
+        for node in resumed.ready():
+            if node.name in before:
+                resumed.complete(node, world.outcome(node))
+                found = True
+    after = drive(resumed, world, order + 1)
+    whole = drive(Graph(world.files, batch, lag), world, order)
+    assert sorted([*before, *(n.name for n in after)]) == sorted(n.name for n in whole)
+
+
 def test_no_shard_advances_before_every_file_is_ingested() -> None:
     graph = Graph(2)
     assert graph.begin() == Ingest(0)

@@ -17,7 +17,18 @@ FORMAT = 1
 FREE = ("data.shard_rows",)
 """Keys of a plan that may differ when a run is resumed: they decide how the work is cut, not what comes out."""
 
-STALE = ("manifest.json", "summary.json", "_nodes", "_shards", "_outcomes", "_shown", "results", "rejects", "grants")
+STALE = (
+    "manifest.json",
+    "summary.json",
+    "_nodes",
+    "_shards",
+    "_outcomes",
+    "_shown",
+    "_memory",
+    "results",
+    "rejects",
+    "grants",
+)
 """What a run makes anew when its plan changes; the journal stays."""
 
 

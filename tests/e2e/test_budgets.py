@@ -97,6 +97,25 @@ def test_batches_share_no_budget_and_do_not_depend_on_shards(prompts: str, tmp_p
     assert spent == {0: 3 * 6, 1: 4 * 6, 2: 1 * 6}
 
 
+LEARNING = ["policy=discrete", "policy.batch=3", "policy.lag=1"]
+
+
+def test_batches_learn_from_earlier_ones_the_same_in_every_interleaving(
+    prompts: str, tmp_path: Path, ray_cluster: None
+) -> None:
+    one = ["data.shard_rows=3", "cluster.shards_in_flight=1"]
+    align(*adaptive(tmp_path / "one", prompts, *LEARNING, *one))
+    align(*adaptive(tmp_path / "many", prompts, *LEARNING, "data.shard_rows=1", "cluster.shards_in_flight=5"))
+    assert same(tmp_path / "one", tmp_path / "many")
+    align(*adaptive(tmp_path / "late", prompts, *LEARNING, "policy.lag=9", *one))
+
+    def gains(out: str, first: bool) -> list[float]:
+        return [r["expected_gain"] for r in grants(tmp_path / out) if (r["batch"] == 0) == first]
+
+    assert gains("late", True) == gains("one", True)
+    assert gains("late", False) != gains("one", False), "what the first batch taught changed nothing"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [20, 45])
 def test_kill_9_in_any_round_changes_nothing(plain: Path, prompts: str, tmp_path: Path, after: int) -> None:
