@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +131,54 @@ def test_kill_9_in_any_round_changes_nothing(plain: Path, prompts: str, tmp_path
     wait_for(lambda: quiet(log))
     align(*adaptive(out, prompts, "data.shard_rows=3"))
     assert same(out, plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("process", ["ray::BudgetScheduler", "ray::Generator", "ray::run_advance"])
+def test_a_death_between_rounds_changes_nothing(plain: Path, prompts: str, tmp_path: Path, process: str) -> None:
+    """The scheduler, the generator or a runner is killed once grants have been written; the run goes on by itself."""
+    out = tmp_path / "out"
+    slow = ["generator.latency_s=0.3", "generator.max_in_flight=4", "cluster.flush_s=0.05"]
+    command = Command(adaptive(out, prompts, "data.shard_rows=3", *slow), tmp_path / "output")
+    running = command.start()
+    wait_for(lambda: (out / "grants").is_dir() and any((out / "grants").iterdir()))
+    kill(running.pid, process)
+    assert running.wait(120) == 3, command.output.read_text()
+    assert same(out, plain)
+    summary = json.loads((out / "summary.json").read_text())
+    if process == "ray::Generator":
+        assert summary["counts"]["deaths"] >= 1
+    if process == "ray::run_advance":
+        assert summary["session"]["node_retries"] >= 1
+
+
+def kill(parent: int, title: str) -> None:
+    """Kills the first process under ``parent`` whose title begins so, as soon as there is one."""
+    found: list[int] = []
+
+    def look() -> bool:
+        found.extend(pid for pid in below(parent) if command_line(pid).startswith(title))
+        return bool(found)
+
+    wait_for(look)
+    os.kill(found[0], signal.SIGKILL)
+
+
+def below(parent: int) -> Iterator[int]:
+    """Processes that descend from ``parent``."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    for pid in parents:
+        ancestor = pid
+        while ancestor in parents and ancestor != parent:
+            ancestor = parents[ancestor]
+        if ancestor == parent and pid != parent:
+            yield pid
+
+
+def command_line(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
