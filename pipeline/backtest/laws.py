@@ -34,12 +34,8 @@ class Law(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Mixture:
-    """Gaussian mixtures: ``weights`` (rows sum to 1), ``means``, ``sds`` > 0, all (n, components)."""
-
-    weights: Floats
-    means: Floats
-    sds: Floats
+class Mixture(Mixtures):
+    """Gaussian mixtures, of which it is known that they are the truth."""
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -61,8 +57,8 @@ class Mixture:
             total += self.weights[:, k, None] * self.sds[:, k, None] * gain
         return total
 
-    def curves(self, best: Floats) -> GainCurves:
-        return Mixtures(self.weights, self.means, self.sds).curves(best, NODES)
+    def curves(self, best: Floats, nodes: int = NODES) -> GainCurves:
+        return Mixtures.curves(self, best, nodes)
 
 
 @dataclass(frozen=True, slots=True)
