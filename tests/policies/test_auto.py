@@ -13,10 +13,11 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from scipy import stats
 
+from pipeline.backtest.compare import Contender, contest
 from pipeline.backtest.families import FAMILIES
 from pipeline.backtest.metrics import intervals, score
 from pipeline.backtest.replay import Plan, Trial, play
-from pipeline.batch import Batch
+from pipeline.batch import Batch, Ints
 from pipeline.grants import seen
 from pipeline.kernels.reward_shapes import (
     SHAPES,
@@ -255,3 +256,23 @@ def test_it_beats_uniform_where_there_is_something_to_gain(family: str) -> None:
     bounds = intervals(score(trials, counts, 60), np.random.default_rng(12), recorded=False, resamples=100, level=0.999)
     assert bounds["bwr"][0] > 0.5
     assert bounds["n_eq"][0] > 60
+
+
+@pytest.mark.slow
+def test_it_does_no_harm_where_luck_can_not_be_told() -> None:
+    """Rewards with a ceiling: a policy that trusts its shapes loses a quarter of its budget; this one finds out."""
+    rng = np.random.default_rng(13)
+    trials = []
+    for _ in range(60):
+        law = FAMILIES["ceiling"](5, rng)
+        rewards, responses = law.draw(480, rng)
+        trials.append(Trial(rewards, responses, np.full(5, 480), np.arange(5), law=law))
+
+    def n_eq(counts: list[Ints]) -> tuple[float, float]:
+        return intervals(score(trials, counts, 60), np.random.default_rng(14), recorded=False, resamples=100)["n_eq"]
+
+    assert n_eq(contest(trials, 60, Contender("auto", auto, CONFIG, 30, 4))[0])[1] >= 60
+    sure = dataclasses.replace(CONFIG, trust=1e12)  # that all rewards are normal, and that this tells gains
+    memory = {auto.SEEN: (1e9, 1e-3, 1e-3, 1e-3)}
+    believing = [play(t, Plan(60, 30, 4), lambda b: auto.allocate(b, sure), memory)[0] for t in trials]
+    assert n_eq(believing)[1] < 60
