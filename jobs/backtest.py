@@ -192,6 +192,11 @@ def read_pool(source: str, config: BacktestConfig) -> Pool:
     said = next((found.column(n).to_pylist() for n in ("response", "token_ids") if n in names), None)
     responses = None if said is None else [str(s) for s in said]
     rewards = evaluate(config.reward, numbers)
+    if infinite := int(np.isposinf(rewards).sum()):
+        raise InputError(
+            f"{source}: reward = {config.reward!r} is infinite for {infinite} of {len(rewards)} draws, so that "
+            "no means can be compared; give an expression that is finite for the best draws"
+        )
     return pool(found.column(config.id).to_pylist(), rewards, responses, numbers[length] if length else None)
 
 

@@ -8,7 +8,8 @@
   batch and of earlier ones (stacking). Where luck isn't told, only scales count; where they tell nothing either, the
   budget is shared evenly. That is the decision not to reallocate.
 - Repeated responses can't raise the best: gains are scaled by the chance that a draw is new (Good-Turing).
-- With little to go on it doesn't reallocate: until ``draws`` per prompt have been seen, the round is shared evenly.
+- With little to go on it doesn't reallocate: until ``draws`` different ones per prompt have been seen, and where most
+  draws repeat earlier ones (the smooth laws here are not for them), the round is shared evenly.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ SEEN = "shapes seen"
 """Under this name the memory holds how many prompts of each shape there were."""
 COMPARED = "predicted with realised gains"
 """Under this name it holds the sums of ``shape_evidence.comparison``, row after row."""
+NEW = 0.5
+"""Least chance of a new response, on average over the batch, for which laws are fitted."""
 DRAWS = 160
 """So many of a prompt's first draws are cross-validated."""
 
@@ -73,10 +76,11 @@ def allocate(batch: Batch, config: Config) -> Decision:
     if few_values(found, config):
         whole = seen(batch, config.objective)
         return decide(batch, config, completed(discrete.steps(whole, batch.memory), whole, batch.drawn))
-    if not len(batch) or found.sizes.mean() < config.draws:
+    new = newness(batch)
+    if not len(batch) or found.sizes.mean() < config.draws or new.mean() < NEW:
         return decide(batch, config, nothing(len(batch)))
     curves = believed(found, batch, config)
-    return decide(batch, config, completed(curves.thinned(newness(batch)), found, batch.drawn))
+    return decide(batch, config, completed(curves.thinned(new), found, batch.drawn))
 
 
 def learn(batch: Batch, config: Config) -> Memory:

@@ -82,6 +82,7 @@ def test_a_recorded_pool_and_a_reward_of_ones_own(tmp_path: Path, capsys: pytest
         (["source={pool}", "id=name"], "no column 'name'"),
         (["source={pool}", "reward=score"], "'score' is not understood"),
         (["source={pool}", "budget=50"], "fewer than the budget of 50"),
+        (["source={pool}", "budget=2", "reward=1 / (tokens - tokens)"], "infinite for"),
         (["budget=0"], "budget = 0"),
         (["policies=[oracle]"], "no policy is called 'oracle'"),
         (["policies=[oracle_two_stage]"], "among the rows anyhow"),

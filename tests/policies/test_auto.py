@@ -237,6 +237,17 @@ def test_repetitions_lower_the_chance_of_something_new() -> None:
     assert repeated < 0.2
 
 
+def test_where_most_responses_repeat_others_it_is_uniform() -> None:
+    rng = np.random.default_rng(15)
+    rewards = located(rng.standard_normal((6, 40)))
+    often = np.tile(np.arange(40) % 4 != 0, 6)  # three of four draws are new, then one of four
+    fresh = Batch(rewards.ravel(), np.arange(0, 241, 40), 60.0, new=often)
+    stale = dataclasses.replace(fresh, new=~often)
+    even = uniform.allocate(fresh, uniform.Config()).counts
+    assert (auto.allocate(stale, CONFIG).counts == even).all()
+    assert (auto.allocate(fresh, CONFIG).counts != even).any()
+
+
 def test_padding_keeps_the_order_of_drawing() -> None:
     rows = padded(np.array([3.0, 1.0, 2.0]), np.array([0, 2, 2, 3]))
     assert_allclose(rows, [[3, 1], [np.nan, np.nan], [2, np.nan]])
