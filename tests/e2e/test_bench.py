@@ -35,7 +35,7 @@ def measured(out: Path, *arguments: str) -> dict[str, Any]:
 def test_every_part_says_what_the_pipeline_keeps(
     ray_cluster: None, prompts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Eight places of 10 ms a token: whoever counts tokens wrongly can't find their rate."""
+    """Eight places of 10 ms a token, four of 30 ms a score: whoever counts wrongly can't find their rates."""
     found = measured(
         tmp_path / "out",
         *FAST,
@@ -44,6 +44,8 @@ def test_every_part_says_what_the_pipeline_keeps(
         "generator.capacity=8",
         "generator.tokens=8",
         "generator.token_s=0.01",
+        "reward.capacity=4",
+        "reward.latency_s=0.03",
         "bench.chains=8",
         "bench.steps=4",
         "bench.driver_rows=64",
@@ -51,6 +53,8 @@ def test_every_part_says_what_the_pipeline_keeps(
     )
     engine = found["parts"]["generation"]["engine"][0]["whole"]
     assert 400 < engine <= 800 * 1.01, "eight places, a hundred tokens a second each"
+    scores = found["parts"]["scoring"]["engine"][0]["whole"]
+    assert 60 < scores <= 4 / 0.03 * 1.01, "four places, 33 scores a second each"
     for name in ("generation_ratio", "chain_ratio", "scoring_ratio"):
         assert 0 < found[name] < 1.5
     assert found["runner_ms_per_draw"] > 0
