@@ -151,7 +151,7 @@ class Cluster:
     def _gpus(self, kind: str, config: GeneratorConfig | RewardConfig) -> float:
         ranks = int(getattr(config, "tensor_parallel_size", 1))
         if config.gpus is None:
-            return float(ranks) if ray.cluster_resources().get("GPU", 0.0) > 0 else 0.0
+            return float(ranks) if config.local_model and ray.cluster_resources().get("GPU", 0.0) > 0 else 0.0
         if config.gpus > 1 and config.gpus != int(config.gpus):
             raise ConfigError(f"{kind}.gpus = {config.gpus:g}: give whole GPUs, or a share of one (less than 1)")
         if 0 < config.gpus < ranks and ranks > 1:

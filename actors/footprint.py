@@ -20,14 +20,14 @@ def least_memory(config: GeneratorConfig | RewardConfig, *, on_gpu: bool) -> flo
 
     Floating-point weights count in the precision they are loaded in: ``dtype``, or float32 for ``auto`` on a CPU.
     """
-    if config.engine == "openai":  # the model is the server's
+    if not config.local_model:
         return 0.0
     dtype = str(getattr(config, "dtype", "auto"))
     bits = _ASKED.get(dtype) or (None if on_gpu else 32)
     cache: float | None = getattr(config, "kv_cache_gib", None)
     if cache is None:
         cache = 1.0 if config.engine == "vllm" and not on_gpu else 0.0  # vLLM's on a CPU, see actors/vllm_settings.py
-    return _weights(Path(config.model).expanduser(), bits) + cache * GIB
+    return _weights(Path(config.local_model).expanduser(), bits) + cache * GIB
 
 
 def gpu_memory() -> float:

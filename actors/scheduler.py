@@ -9,7 +9,7 @@ and from the memory before it; a batch reads the one of ``policy.lag`` batches a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,16 +44,12 @@ def allocate(spec: RunSpec, node: Allocate, nodes: Sequence[Sequence[str]]) -> N
     """
     folder, config = Folder(spec.config.out), spec.config
     shown = read_shown(folder, nodes)
-    asking = shown.filter(shown.column("round").is_valid()).sort_by("id")
+    asking = _asking(shown)
     lost = sum(shown.filter(shown.column("round").is_null()).column("drawn").to_pylist())
     failed = len(shown) - len(asking)
-    policy = plugin.load("policy", config.policy.name)
     batch, total, spent = make_batch(spec, node, asking, failed, lost)
-    if hasattr(policy, "learn"):
-        memory.note(folder, node, nodes)
-        known = memory.after(folder, node.batch - config.policy.lag, lambda n: _showed(spec, *n), learner(spec))
-        batch = dataclasses.replace(batch, memory=known)
-    decision: Decision = policy.allocate(batch, config.policy)
+    batch = dataclasses.replace(batch, memory=remembered(spec, node, nodes))
+    decision: Decision = plugin.load("policy", config.policy.name).allocate(batch, config.policy)
     columns = {
         "id": asking.column("id"),
         "batch": np.full(len(asking), node.batch, np.int32),
@@ -75,22 +71,26 @@ def allocate(spec: RunSpec, node: Allocate, nodes: Sequence[Sequence[str]]) -> N
     return record
 
 
-def learner(spec: RunSpec) -> Callable[[Batch, Memory], Memory]:
-    """The policy's ``learn``, of a batch and the memory before it."""
-    policy, config = plugin.load("policy", spec.config.policy.name), spec.config.policy
+def remembered(spec: RunSpec, node: Allocate, nodes: Sequence[Sequence[str]]) -> Memory:
+    """What the policy knows from batches at least ``policy.lag`` earlier; notes what this one will teach."""
+    config, folder = spec.config.policy, Folder(spec.config.out)
+    policy = plugin.load("policy", config.name)
+    if config.batch is None or not hasattr(policy, "learn"):
+        return {}
 
-    def learn(batch: Batch, before: Memory) -> Memory:
+    def learn(lesson: memory.Lesson, before: Memory) -> Memory:
+        decided, showed = lesson
+        batch, _, _ = make_batch(spec, decided, _asking(read_shown(folder, showed)), 0, 0)
         found: Memory = policy.learn(dataclasses.replace(batch, memory=before), config)
         return found
 
-    return learn
+    memory.note(folder, node, nodes)
+    return memory.after(folder, node.batch - config.lag, learn)
 
 
-def _showed(spec: RunSpec, node: Allocate, nodes: Sequence[Sequence[str]]) -> Batch:
-    """A batch as it stood at a decision that was made."""
-    shown = read_shown(Folder(spec.config.out), nodes)
-    asking = shown.filter(shown.column("round").is_valid()).sort_by("id")
-    return make_batch(spec, node, asking, 0, 0)[0]
+def _asking(shown: pa.Table) -> pa.Table:
+    """The rows that ask for draws, by name; the others have failed."""
+    return shown.filter(shown.column("round").is_valid()).sort_by("id")
 
 
 def make_batch(spec: RunSpec, node: Allocate, asking: pa.Table, failed: int, lost: int) -> tuple[Batch, float, float]:

@@ -1,7 +1,7 @@
 """One step of textual refinement (TPO, arXiv 2501.12895, section 3): critique, advice, rewrites, scores.
 
-Rewrites of a step run side by side, and are scored as answers to
-the row's own prompt. What became of each is counted: added + invalid + empty + duplicate = N.
+Rewrites of a step run side by side, and are scored as answers to the row's own prompt. What became of each is counted:
+added + invalid + empty + duplicate = N.
 """
 
 from __future__ import annotations

@@ -90,6 +90,11 @@ class GeneratorConfig:
     hang_s: float | None = 600.0
     trust_remote_code: bool = False
 
+    @property
+    def local_model(self) -> str:
+        """The model whose weights a replica loads, and so needs a GPU or memory for; empty where it loads none."""
+        return self.model
+
 
 @dataclass
 class RewardConfig:
@@ -112,6 +117,11 @@ class RewardConfig:
     load_s: float | None = 3600.0
     hang_s: float | None = 600.0
     trust_remote_code: bool = False
+
+    @property
+    def local_model(self) -> str:
+        """The model whose weights a replica loads, and so needs a GPU or memory for; empty where it loads none."""
+        return self.model
 
 
 @dataclass

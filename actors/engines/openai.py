@@ -66,7 +66,11 @@ class Config(GeneratorConfig):
     concurrency: int = 64
     requests_per_s: float | None = None
     extra_body: dict[str, Any] = field(default_factory=dict)
-    gpus: float | None = 0.0
+
+    @property
+    def local_model(self) -> str:
+        """None: the server has it."""
+        return ""
 
 
 def validate(config: Config) -> None:

@@ -36,6 +36,11 @@ class Config(GeneratorConfig):
     capacity: int = 256
     context: int = 8192
 
+    @property
+    def local_model(self) -> str:
+        """None."""
+        return ""
+
 
 def validate(config: Config) -> None:
     """Raises ``ValueError`` for an engine that could never answer."""

@@ -42,6 +42,11 @@ class Config(GeneratorConfig):
     log: str | None = None
     hang: str | None = None
 
+    @property
+    def local_model(self) -> str:
+        """None."""
+        return ""
+
 
 def validate(config: Config) -> None:
     """Raises ``ValueError`` for settings no toy model has."""

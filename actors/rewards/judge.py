@@ -26,8 +26,6 @@ from pipeline.keys import digest
 from pipeline.sections import GeneratorConfig, RewardConfig
 from pipeline.types import Message
 
-NO_GPU = ("openai", "simulated", "toy")
-"""Engines whose model is elsewhere, or nowhere."""
 TIMING = (
     "replicas",
     "gpus",
@@ -62,9 +60,10 @@ class Config(RewardConfig):
     samples: int = 1
     tries: int = 3
 
-    def __post_init__(self) -> None:
-        if self.gpus is None and self.generator.get("engine") in NO_GPU:
-            self.gpus = 0.0
+    @property
+    def local_model(self) -> str:
+        """Its generator's."""
+        return generator_of(self).local_model
 
     @property
     def tensor_parallel_size(self) -> int:

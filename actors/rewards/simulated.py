@@ -20,6 +20,11 @@ class Config(RewardConfig):
     latency_s: float = 0.0
     capacity: int = 256
 
+    @property
+    def local_model(self) -> str:
+        """None."""
+        return ""
+
 
 def validate(config: Config) -> None:
     """Raises ``ValueError`` for a reward model that could never answer."""

@@ -20,6 +20,11 @@ class Config(RewardConfig):
     weights: dict[str, float] = field(default_factory=lambda: {"a": 1.0, "b": -0.5})
     latency_s: float = 0.0
 
+    @property
+    def local_model(self) -> str:
+        """None."""
+        return ""
+
 
 class ToyReward:
     """Adds up letters."""

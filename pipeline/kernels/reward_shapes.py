@@ -153,13 +153,15 @@ class Typical:
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """All shapes fitted to n prompts: ``place`` and ``scale`` > 0 are the units, ``best`` is in them; all (n,)."""
+    """All shapes fitted to n prompts: ``place`` and ``scale`` > 0 are the units, ``best`` is in them; all (n,).
+
+    ``laws``: in the order of ``SHAPES``.
+    """
 
     place: Floats
     scale: Floats
     best: Floats
     laws: tuple[Law, ...]
-
     even: Typical
 
     def curves(self) -> list[GainCurves]:

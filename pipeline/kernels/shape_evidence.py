@@ -1,10 +1,10 @@
 """How far each shape of reward laws can be believed, by what it said beforehand about draws that were held out.
 
 Each prompt's draws are cut into folds; every shape is fitted to all but one (of the whole batch at once, so that what
-prompts share is held out too) and asked two things about that one. Which draws will be above the best so
-far, and how far? Their likelihood is the evidence between shapes: what lies above the best is what budgets are about.
-And how much will the prompt gain? Predicted gains are compared with realised ones over all prompts, folds and earlier
-batches: how much they have in common says how much of an estimate is worth acting on.
+prompts share is held out too) and asked two things about that one. Which draws will be above the best so far, and how
+far? Their likelihood is the evidence between shapes: what lies above the best is what budgets are about. And how much
+will the prompt gain? Predicted gains are compared with realised ones over all prompts, folds and earlier batches: how
+much they have in common says how much of an estimate is worth acting on.
 
 Few draws are above the best so far, so those between the prompt's mean and its best count too, a little: they tell a
 normal law from others, though not how lucky a best is.

@@ -7,7 +7,6 @@ write what anybody would write again, so that whoever comes first may, and a run
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from pipeline.batch import Memory
 from pipeline.graph import Allocate
@@ -15,7 +14,6 @@ from pipeline.storage.folder import Folder
 
 Lesson = tuple[Allocate, list[list[str]]]
 """A decision, and the nodes of each shard of its batch that showed what it was made on."""
-B = TypeVar("B")
 
 
 def note(folder: Folder, node: Allocate, nodes: Sequence[Sequence[str]]) -> None:
@@ -23,7 +21,7 @@ def note(folder: Folder, node: Allocate, nodes: Sequence[Sequence[str]]) -> None
     folder.write_json(_lesson(node.batch), {"round": node.round, "nodes": [list(shard) for shard in nodes]})
 
 
-def after(folder: Folder, batch: int, showed: Callable[[Lesson], B], learn: Callable[[B, Memory], Memory]) -> Memory:
+def after(folder: Folder, batch: int, learn: Callable[[Lesson, Memory], Memory]) -> Memory:
     """The memory after ``batch`` and all before it, none of which may still be at work; empty for a negative one.
 
     A batch none of whose rows ever asked for anything teaches nothing.
@@ -37,7 +35,7 @@ def after(folder: Folder, batch: int, showed: Callable[[Lesson], B], learn: Call
     for number in range(first + 1, batch + 1):
         if folder.exists(_lesson(number)):
             lesson = folder.read_json(_lesson(number))
-            known = learn(showed((Allocate(number, lesson["round"]), lesson["nodes"])), known)
+            known = learn((Allocate(number, lesson["round"]), lesson["nodes"]), known)
         folder.write_json(_memory(number), {name: list(values) for name, values in known.items()})
     return known
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors.footprint import least_memory
 from actors.protocol import BadRequest, ScoreRequest
 from actors.rewards import judge
 from pipeline.config import build
@@ -108,9 +110,13 @@ def test_what_names_a_reward() -> None:
     assert len({name, *(judge.fingerprint(config_of(**c)) for c in changes)}) == 1 + len(changes)
 
 
-def test_a_judge_elsewhere_takes_no_gpu_here() -> None:
-    assert config_of().gpus == 0
-    assert config_of(gpus=0.5).gpus == 0.5
+def test_a_judge_elsewhere_loads_no_weights_here(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"0" * 64)
+    here = {"engine": "judge", "generator": {"engine": "transformers", "model": str(tmp_path)}}
+    run = build({"out": "x", "data": {"input": "p"}, "generator": "toy", "reward": here})
+    assert least_memory(run.reward, on_gpu=True) == 64
+    elsewhere = config_of(model=str(tmp_path), generator={"model": str(tmp_path)})
+    assert (elsewhere.local_model, least_memory(elsewhere, on_gpu=True)) == ("", 0)
 
 
 @pytest.mark.parametrize(

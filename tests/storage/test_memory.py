@@ -10,18 +10,15 @@ from pipeline.storage import memory
 from pipeline.storage.folder import Folder
 
 
-def learn(batch: int, before: Memory) -> Memory:
-    """Remembers the order in which batches came."""
-    return {"seen": (*before.get("seen", ()), float(batch))}
+def after(folder: Folder, batch: int, asked: list[memory.Lesson] | None = None) -> Memory:
+    """Remembers the order in which batches came; ``asked`` takes the lessons."""
 
-
-def after(folder: Folder, batch: int, asked: list[int] | None = None) -> Memory:
-    def showed(lesson: memory.Lesson) -> int:
+    def learn(lesson: memory.Lesson, before: Memory) -> Memory:
         if asked is not None:
-            asked.append(lesson[0].batch)
-        return lesson[0].batch
+            asked.append(lesson)
+        return {"seen": (*before.get("seen", ()), float(lesson[0].batch))}
 
-    return memory.after(folder, batch, showed, learn)
+    return memory.after(folder, batch, learn)
 
 
 def taught(path: Path, *batches: int) -> Folder:
@@ -32,10 +29,10 @@ def taught(path: Path, *batches: int) -> Folder:
 
 
 def test_batches_teach_in_order_and_only_once(tmp_path: Path) -> None:
-    folder, asked = taught(tmp_path, 2, 0, 1), list[int]()
+    folder, asked = taught(tmp_path, 2, 0, 1), list[memory.Lesson]()
     assert after(folder, 1, asked) == {"seen": (0.0, 1.0)}
     assert after(folder, 2, asked) == {"seen": (0.0, 1.0, 2.0)}
-    assert asked == [0, 1, 2]
+    assert [node.batch for node, _ in asked] == [0, 1, 2]
 
 
 def test_before_the_first_batch_nothing_is_known(tmp_path: Path) -> None:
@@ -56,12 +53,7 @@ def test_lost_memories_come_back_the_same(tmp_path: Path) -> None:
 
 
 def test_the_last_decision_is_the_lesson(tmp_path: Path) -> None:
-    folder, seen = taught(tmp_path, 0), list[memory.Lesson]()
+    folder, asked = taught(tmp_path, 0), list[memory.Lesson]()
     memory.note(folder, Allocate(0, 1), [["a", "b"], ["c"]])
-
-    def showed(lesson: memory.Lesson) -> int:
-        seen.append(lesson)
-        return 0
-
-    memory.after(folder, 0, showed, learn)
-    assert seen == [(Allocate(0, 1), [["a", "b"], ["c"]])]
+    after(folder, 0, asked)
+    assert asked == [(Allocate(0, 1), [["a", "b"], ["c"]])]
