@@ -34,6 +34,8 @@ class Sources:
     rewards: Pool
     grants: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """What each row was granted in each round so far."""
+    carried: int = 0
+    """Replies that the programs had in the shard's earlier nodes: they are told again, and paid for and counted once."""
 
 
 Tell = Callable[[Ask, PartReply | RowError | Suspended], None]
@@ -57,6 +59,9 @@ class Fulfiller:
         """Rows that wait for a grant, and what they showed."""
         self.drawn: Counter[str] = Counter()
         """Draws of each row that have a reward, the journal's included."""
+        self.replies: Counter[str] = Counter()
+        """Replies of each row, the journal's included."""
+        self._carried = sources.carried
 
     def dispatch(self, ask: Ask, prompt: Prompt) -> None:
         """Begins to find the reply; may tell it at once."""
@@ -87,7 +92,7 @@ class Fulfiller:
 
     def _draw(self, ask: Ask, effect: Draw, prompt: Prompt) -> None:
         draw = draw_digest(self._spec.generator, ask.key, prompt.token_ids, effect.prefix)
-        if known := self._recall(draw, self._spec.scorer):
+        if known := self._recall(ask, draw, self._spec.scorer):
             row = self._sources.replies.open_row(reply_digest(draw, self._spec.scorer))
             if row is not None and row["accepted"] is None:  # its node was killed before it could say
                 self._unjudged[ask.key] = row
@@ -114,12 +119,13 @@ class Fulfiller:
         cap = min(effect.max_tokens or config.generator.max_tokens, context - len(token_ids))
         draw = draw_digest(f"{self._spec.generator} max_tokens={cap}", ask.key, token_ids, ())
         self._named[ask.key] = draw
-        if known := self._recall(draw, ""):
+        if known := self._recall(ask, draw, ""):
             self._tell(ask, _text(known))
             return
 
         def on_reply(new: Generated) -> None:
             self._counts["samples"] += 1
+            self.replies[ask.row] += 1
             text = _candidate(new, ())
             row = self._row(ask, draw, text, prompt, scorer="")
             self._keep({**row, "prompt_tokens": len(token_ids), **self._quoted(effect, prompt)})
@@ -166,15 +172,18 @@ class Fulfiller:
         response = effect.responses[ask.part]
         draw = draw_digest(f"given {response}", ask.key, prompt.token_ids, ())
         self._named[ask.key] = draw
-        if known := self._recall(draw, self._spec.scorer):
+        if known := self._recall(ask, draw, self._spec.scorer):
             self._tell(ask, known.reward)
             return
         self._score(ask, draw, Candidate(response, (), "stop"), prompt)
 
-    def _recall(self, draw: str, scorer: str) -> Candidate | None:
+    def _recall(self, ask: Ask, draw: str, scorer: str) -> Candidate | None:
         known = self._sources.replies.scored(reply_digest(draw, scorer))
         if known is not None:
-            self._counts["recalled"] += 1
+            self.replies[ask.row] += 1
+            again = self._carried > 0
+            self._carried -= again
+            self._counts["replayed" if again else "recalled"] += 1
         return known
 
     def _generate(
@@ -212,6 +221,7 @@ class Fulfiller:
                 self._tell(ask, RowError("score", reply.error_type, reply.error))
                 return
             self._counts["rewards"] += 1
+            self.replies[ask.row] += 1
             scored = _scored(candidate, reply)
             row = self._row(ask, draw, scored, prompt, self._spec.scorer)
             if row["kind"] == "proposal":

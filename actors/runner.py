@@ -29,7 +29,7 @@ from pipeline.sections import GeneratorConfig
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.grants import read_grants, write_shown
 from pipeline.storage.journal import Journal, JournalWriter, Part
-from pipeline.storage.manifest import NodeRecord, commit_node
+from pipeline.storage.manifest import NodeRecord, commit_node, node_counts
 from pipeline.storage.schema import ID, ROW, outcomes_schema
 from pipeline.storage.shards import prompts, shard_name
 from pipeline.types import Content, Outcome, Prompt, Result, RowError
@@ -81,6 +81,7 @@ class Runner:
             self._generators,
             self._rewards,
             read_grants(self._folder, self._shard.column(ID).to_pylist()),
+            self._carried_before(),
         )
         self._counts["recovered"] = sources.replies.adopted
         self._fulfiller = Fulfiller(spec, sources, self._tell, self._keep, self._counts)
@@ -119,6 +120,11 @@ class Runner:
         """Rows that have an outcome in an earlier segment."""
         earlier = [outcomes_name(Advance(self._node.shard, i)) for i in range(self._node.segment)]
         return {name for file in earlier for name in self._folder.read_table(file, ["id"]).column("id").to_pylist()}
+
+    def _carried_before(self) -> int:
+        """How many replies the programs had when the shard's last node ended."""
+        node, segment = self._node, self._node.segment
+        return int(node_counts(self._folder, Advance(node.shard, segment - 1).name).get("carried", 0)) if segment else 0
 
     def _render(self, name: str, content: Content) -> Prompt | RowError:
         config, tokenizer = self._spec.config, _tokenizer(self._spec.config.generator)
@@ -203,6 +209,7 @@ class Runner:
             files.append(write_shown(self._folder, self._node.name, asked, failed))
         waiting = sum(self._outcomes[name] == Suspended("grant") for name in suspended)
         counts: dict[str, float] = {**self._counts, "ended": len(ended)}
+        counts["carried"] = sum(self._fulfiller.replies[name] for name in suspended)
         counts["deaths"] = self._generators.deaths + self._rewards.deaths
         counts["runner_cpu_s"] = round(time.process_time() - self._cpu_s, 3)
         counts["resent"] = self._generators.resent + self._rewards.resent

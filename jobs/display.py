@@ -83,6 +83,9 @@ def closing_table(summary: Mapping[str, Any], out: str) -> Table:
     of = f" ({odd:,} rows whose reward is not finite left out)" if odd else ""
     table.add_row("mean reward", ("-" if mean is None else f"{mean:.4f}") + of)
     table.add_row("draws", f"{counts.get('draws', 0):,} made, {counts.get('recalled', 0):,} from the journal")
+    if budget := summary["budget"]:
+        spent = budget["spent"] + budget["granted"]
+        table.add_row("budget", f"{budget['budget']:,.0f}: {spent:,.0f} spent, {budget['unspent']:,.0f} unspent")
     table.add_row("tokens", f"{counts.get('generated_tokens', 0):,} generated")
     table.add_row("rewards", f"{counts.get('rewards', 0):,} scored")
     table.add_row("wall time", duration(summary["session"]["wall_s"]))

@@ -163,6 +163,12 @@ def commit_node(folder: Folder, plan: Plan, record: NodeRecord) -> None:
     folder.write_json(f"_nodes/{record.node}.json", value)
 
 
+def node_counts(folder: Folder, node: str) -> Mapping[str, float]:
+    """What a finished node counted. Raises ``FileNotFoundError``."""
+    counts: Mapping[str, float] = folder.read_json(f"_nodes/{node}.json")["counts"]
+    return counts
+
+
 def read_nodes(folder: Folder, plan: Plan) -> dict[str, NodeRecord]:
     """Every finished node of this plan, by name."""
     return {record.node: record for record in _records(folder, plan)}

@@ -71,6 +71,12 @@ def test_the_ledger_adds_up(plain: Path) -> None:
     assert budget["unspent"] == 0
 
 
+def test_draws_count_once_however_many_rounds_see_them(plain: Path, prompts: str, tmp_path: Path) -> None:
+    assert "recalled" not in json.loads((plain / "summary.json").read_text())["counts"]
+    again = align(*adaptive(tmp_path / "out", prompts, f"journal={plain}/candidates", "cluster.segment=1"))
+    assert (again["counts"].get("draws", 0), again["counts"]["recalled"]) == (0, (ROWS - 1) * BUDGET)
+
+
 def test_caps_that_leave_budget_unspent_say_so(prompts: str, tmp_path: Path) -> None:
     summary = align(*adaptive(tmp_path / "out", prompts, "policy.cap=6"))
     assert summary["counts"]["draws"] == (ROWS - 1) * 6

@@ -53,6 +53,7 @@ def same(a: Path, b: Path) -> bool:
 def test_shards_replicas_and_segments_change_nothing(plain: Path, prompts: str, tmp_path: Path, cut: list[str]) -> None:
     summary = align(*chains(tmp_path / "out", prompts, *cut))
     assert summary["counts"]["draws"] == (ROWS - 1) * 13
+    assert "recalled" not in summary["counts"], "what a chain's own earlier nodes drew is no find"
     assert same(tmp_path / "out", plain)
 
 
@@ -79,10 +80,11 @@ def test_the_candidates_table_holds_every_trajectory(plain: Path) -> None:
         assert all(0 <= r["cut"] < 8 for r in own if r["kind"] == "proposal")
 
 
-def test_more_steps_extend_what_is_there(plain: Path, prompts: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("segment", ["null", "3"])
+def test_more_steps_extend_what_is_there(plain: Path, prompts: str, tmp_path: Path, segment: str) -> None:
     shutil.copytree(plain / "candidates", tmp_path / "journal")
     journal = f"journal={tmp_path}/journal"
-    summary = align(*chains(tmp_path / "long", prompts, journal, "method.steps=20"))
+    summary = align(*chains(tmp_path / "long", prompts, journal, "method.steps=20", f"cluster.segment={segment}"))
     assert (summary["counts"]["draws"], summary["counts"]["recalled"]) == ((ROWS - 1) * 8, (ROWS - 1) * 13)
     alone = tmp_path / "alone"
     align(*chains(alone, prompts, "method.steps=20"))
