@@ -78,7 +78,7 @@ def _work(arguments: list[str]) -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     rows: list[dict[str, Any]] = []
     for source in _several(config.source):
-        record = None if source in FAMILIES else read_pool(source, config)
+        record = None if source in FAMILIES else read_pool(source, config, console)
         for budget in map(int, _several(config.budget)):
             if budget < 1:
                 raise ConfigError(f"budget = {budget}: it must be at least one draw per prompt")
@@ -169,8 +169,11 @@ def draws(explore: float, budget: int) -> int:
     return max(1, round(explore * budget)) if explore < 1 else int(explore)
 
 
-def read_pool(source: str, config: BacktestConfig) -> Pool:
-    """Draws of a Parquet file or directory (``OUT/candidates`` of a run). Raises ``InputError``."""
+def read_pool(source: str, config: BacktestConfig, console: Console) -> Pool:
+    """Draws of a Parquet file or directory (``OUT/candidates`` of a run). Raises ``InputError``.
+
+    Where a draw has no finite reward, a warning says what it counts as.
+    """
     try:
         data = ds.dataset(source, format="parquet")
     except (FileNotFoundError, pa.ArrowInvalid) as error:
@@ -197,7 +200,16 @@ def read_pool(source: str, config: BacktestConfig) -> Pool:
             f"{source}: reward = {config.reward!r} is infinite for {infinite} of {len(rewards)} draws, so that "
             "no means can be compared; give an expression that is finite for the best draws"
         )
-    return pool(found.column(config.id).to_pylist(), rewards, responses, numbers[length] if length else None)
+    record = pool(found.column(config.id).to_pylist(), rewards, responses, numbers[length] if length else None)
+    if unscored := int((~np.isfinite(rewards)).sum()):
+        console.print(
+            f"warning: {source}: {unscored} of {len(rewards)} draws have no finite reward: they count as the lowest of "
+            f"their prompt, and prompts without any reward ({record.left_out}) are left out",
+            soft_wrap=True,
+        )
+    if not len(record.sizes):
+        raise InputError(f"{source}: no draw has a finite reward = {config.reward!r}; give another expression")
+    return record
 
 
 def table(rows: Sequence[dict[str, Any]], source: str, budget: int, batch: Any) -> Table:

@@ -35,12 +35,16 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Draws of n prompts, padded to the longest: ``rewards``, ``responses``, ``tokens`` (n, draws), ``sizes`` (n,)."""
+    """Draws of n prompts, padded to the longest: ``rewards``, ``responses``, ``tokens`` (n, draws), ``sizes`` (n,).
+
+    ``left_out``: further prompts, none of whose draws has a finite reward.
+    """
 
     rewards: Floats
     responses: Ints
     tokens: Ints | None
     sizes: Ints
+    left_out: int = 0
 
     def trials(self, batch: int, batches: int, rng: np.random.Generator) -> list[Trial]:
         """Batches of ``batch`` different prompts; each time all prompts are dealt out, with their draws permuted."""
@@ -59,32 +63,36 @@ class Pool:
         key[np.arange(key.shape[1]) >= sizes[:, None]] = 2.0  # padding stays at the end
         order = np.argsort(key, axis=1)
         deal = (prompts[:, None], order)
-        number = np.where(np.isnan(self.rewards[prompts]), -np.inf, self.rewards[prompts])
         inside = np.arange(key.shape[1]) < sizes[:, None]
-        low = np.where(inside & np.isfinite(number), number, np.inf).min(1, keepdims=True)
-        values = np.where(inside & np.isfinite(number), number, np.where(np.isfinite(low), low, 0.0))
-        law = Atoms(values, inside / np.maximum(sizes, 1)[:, None])
+        values = np.where(inside, self.rewards[prompts], self.rewards[prompts, :1])
+        law = Atoms(values, inside / sizes[:, None])
         tokens = None if self.tokens is None else self.tokens[deal]
         return Trial(self.rewards[deal], self.responses[deal], sizes, prompts, tokens, law)
 
 
 def pool(ids: list[Any], rewards: Floats, responses: list[Any] | None, tokens: Floats | None) -> Pool:
-    """Groups draws by prompt, in the order in which ids first appear. Draws without known tokens cost the mean."""
+    """Groups draws by prompt, in the order in which ids first appear. Draws without known tokens cost the mean.
+
+    Those without a finite reward count as the lowest of their prompt; a prompt without any is left out.
+    """
     order: dict[Any, list[int]] = {}
     for i, name in enumerate(ids):
         order.setdefault(name, []).append(i)
+    every = len(order)
+    order = {name: rows for name, rows in order.items() if np.isfinite(rewards[rows]).any()}
     sizes = np.array([len(rows) for rows in order.values()], np.int64)
     shape = (len(order), int(sizes.max(initial=1)))
     own, own_responses, own_tokens = np.full(shape, np.nan), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     filled = None if tokens is None else np.where(np.isnan(tokens), np.nanmean(tokens), tokens).round()
     for k, rows in enumerate(order.values()):
-        own[k, : len(rows)] = rewards[rows]
+        finite = np.isfinite(rewards[rows])
+        own[k, : len(rows)] = np.where(finite, rewards[rows], rewards[rows][finite].min())
         names: dict[Any, int] = {}
         said = range(len(rows)) if responses is None else [names.setdefault(responses[i], len(names)) for i in rows]
         own_responses[k, : len(rows)] = list(said)
         if filled is not None:
             own_tokens[k, : len(rows)] = filled[rows]
-    return Pool(own, own_responses, None if tokens is None else own_tokens, sizes)
+    return Pool(own, own_responses, None if tokens is None else own_tokens, sizes, every - len(order))
 
 
 def evaluate(expression: str, columns: Mapping[str, Floats]) -> Floats:

@@ -75,6 +75,21 @@ def test_a_recorded_pool_and_a_reward_of_ones_own(tmp_path: Path, capsys: pytest
     assert "warning" not in capsys.readouterr().out
 
 
+def test_draws_without_a_reward_are_said_and_cost_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draws = pq.read_table(recorded(tmp_path / "whole.parquet", 40))
+    rewards = draws.column("reward").to_pylist()
+    rewards[:40] = [None] * 40  # the first prompt has none at all
+    rewards[40:75] = [float("-inf"), float("nan")] + [None] * 33  # the second has five
+    pool = tmp_path / "pool.parquet"
+    pq.write_table(draws.set_column(1, "reward", pa.array(rewards, pa.float64())), pool)
+    rows = run(tmp_path / "out", f"source={pool}", "budget=8", "batch=all", "policies=[auto]")
+    assert {r["batch"] for r in rows} == {5}
+    assert all(np.isfinite(float(r[name])) for r in rows for name in ("n_eq", "n_eq_low", "bwr", "mean_gain"))  # type: ignore[arg-type]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "75 of 239 draws have no finite reward" in shown
+    assert "prompts without any reward (1) are left out" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -83,6 +98,7 @@ def test_a_recorded_pool_and_a_reward_of_ones_own(tmp_path: Path, capsys: pytest
         (["source={pool}", "reward=score"], "'score' is not understood"),
         (["source={pool}", "budget=50"], "fewer than the budget of 50"),
         (["source={pool}", "budget=2", "reward=1 / (tokens - tokens)"], "infinite for"),
+        (["source={pool}", "budget=2", "reward=log(-tokens)"], "no draw has a finite reward"),
         (["budget=0"], "budget = 0"),
         (["policies=[oracle]"], "no policy is called 'oracle'"),
         (["policies=[oracle_two_stage]"], "among the rows anyhow"),
