@@ -6,11 +6,13 @@
 # They are complete, and installed with `pip install --no-deps`: what a CPU machine must not get
 # (CUDA libraries, and the CUDA builds of torchvision, torchaudio and torchcodec, beside which
 # `import transformers` fails under a CPU build of torch) is left out here, once.
+# What is locked already stays as it is where it can; delete a lock file first to have newer versions.
 # torch itself is named without its local label (2.13.0 instead of 2.13.0+cpu) and installed by the Makefile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 compile() { # LOCK [uv options...]
   local lock=$1; shift
+  if [ -f "$lock" ]; then cp "$lock" "$lock.tmp"; fi
   uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-header --no-annotate "$@" -o "$lock.tmp"
   # Every line is for the platforms of [tool.uv] environments; what is left of a marker is what differs among them.
   local cpython="platform_python_implementation == 'CPython' and sys_platform == 'linux'"

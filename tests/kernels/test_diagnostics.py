@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from arviz_stats.base import array_stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.kernels import diagnostics as d
 from pipeline.kernels import selection
@@ -60,6 +63,15 @@ def test_the_numbers_are_those_of_arviz(kind: str, chains: int, steps: int, rhat
     if chains > 1:  # ArviZ gives none for one chain
         assert d.rhat(x) == pytest.approx(rhat, rel=1e-9)
     assert d.ess(x) == pytest.approx(ess, rel=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(chains=st.integers(2, 5), steps=st.integers(8, 90), drift=st.floats(-2, 2), seed=st.integers(0, 999))
+def test_any_series_has_arviz_numbers(chains: int, steps: int, drift: float, seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(chains, steps)).round(1)  # with ties
+    x = np.cumsum(x, axis=1) * (seed % 2) + x + np.arange(chains)[:, None] * drift
+    assert d.rhat(x) == pytest.approx(float(array_stats.rhat(x, method="rank")), rel=1e-9)
+    assert d.ess(x) == pytest.approx(float(array_stats.ess(x, method="bulk")), rel=1e-9)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
