@@ -258,6 +258,8 @@ class Fulfiller:
             "generated_tokens": candidate.generated_tokens,
             "prompt_tokens": len(prompt.token_ids),
             "source": self._named.get(effect.source) if isinstance(effect, Score) and effect.source else None,
+            "seed": ask.key.seed,
+            "name": ask.key.name,
         }
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import plugin
-from pipeline.keys import digest
+from pipeline import fingerprints, plugin
 from pipeline.sections import RunConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.manifest import Plan, adopt_plan
@@ -38,13 +36,12 @@ def make_spec(config: RunConfig, source: Source, folder: Folder) -> RunSpec:
     values = plan_values(config, source, tokenizer.fingerprint, scorer)
     method = plugin.load("method", config.method.name)
     horizon = tuple(f"method.{key}" for key in getattr(method, "HORIZON", ()))
-    shaped = {k: v for k, v in values.items() if k.startswith("generator.") or k == "data.template"}
     return RunSpec(
         config=config,
         plan=adopt_plan(folder, values, horizon, _names(config)),
-        generator=digest((json.dumps(shaped, sort_keys=True),)).hex(),
-        scorer=_scorer_digest(config, scorer),
-        data=digest([f"{f.label} {f.bytes} {f.digest}" for f in source.files]).hex(),
+        generator=fingerprints.generator(values),
+        scorer=fingerprints.scorer(values),
+        data=fingerprints.data(values["data.input"]),
         journal=config.journal or f"{folder.url}/candidates",
     )
 
@@ -78,9 +75,3 @@ def plan_values(config: RunConfig, source: Source, tokenizer: str, scorer: str) 
         "reward.model": scorer,
         "reward.think": config.reward.think,
     }
-
-
-def _scorer_digest(config: RunConfig, scorer: str) -> str:
-    """All that shapes a reward. Rewards of whole responses keep the name they had before ``think`` was an option."""
-    think = () if config.reward.think == "keep" else (f"think={config.reward.think}",)
-    return digest((config.reward.engine, scorer, *think)).hex()

@@ -11,6 +11,7 @@ COMMANDS = {
     "align": "runs a method over a data set",
     "backtest": "plays budget policies on recorded or synthetic rewards",
     "bench": "measures throughput against the engine-only bound",
+    "report": "draws quality against cost of finished runs, on one page",
     "status": "says where a run stands, while it runs or after",
     "demo": "compares the first draw, best-of-N and a vote on the embedded demo models",
 }

@@ -43,6 +43,11 @@ class Key:
         """The key of a part of this draw. Children of different parts are independent."""
         return Key(self.seed, self.row, self.path + parts)
 
+    @property
+    def name(self) -> str:
+        """What the draw is, for people and tables: ``draw/17``."""
+        return "/".join(map(str, self.path))
+
     def parts(self) -> tuple[str | int, ...]:
         """Everything the key consists of, for a digest."""
         return (self.seed, self.row, *self.path)

@@ -56,6 +56,7 @@ _CHOICE_IN_BRACKETS = re.compile(r"(?<![A-Za-z0-9_\\])\(([A-Ja-j])\)")
 _CHOICE_LINE = re.compile(r"\s{0,9}\(?([A-J])[).:][ \t][^\n]{0,500}\s{0,9}")
 
 
+@lru_cache(maxsize=1024)  # votes over more and more of a prompt's draws ask for the same texts again
 def extract(text: str, how: str, pattern: str | None = None) -> str | None:
     r"""The answer that a response states, as it is written there; None where there is none.
 

@@ -96,6 +96,7 @@ def same(gold: str, answer: str) -> bool:
     return _same_forms(a, b)
 
 
+@lru_cache(maxsize=4096)
 def form(answer: str) -> Form:
     """The exact number that the answer is, else its tidied text; words in lower case."""
     text = _tidy(answer)

@@ -89,12 +89,12 @@ class Journal:
 
     def read(self, parts: Iterable[Part], ids: Sequence[str], adopted: Iterable[str] = ()) -> Replies:
         """The replies of these rows in these parts, and everything in the open parts that a node adopts."""
-        wanted = [("id", "in", list(ids))]
-        tables = [self.folder.read_table(part.name, filters=wanted) for part in parts]
         opened = [_open_table(self.folder, name) for name in adopted]
-        every = [CANDIDATES.empty_table(), *tables, *opened]
-        whole = pa.concat_tables(every, promote_options="default")  # older parts may lack columns
-        return Replies(whole, sum(map(len, opened)))
+        return Replies(_joined([self.rows(parts, ids), *opened]), sum(map(len, opened)))
+
+    def rows(self, parts: Iterable[Part], ids: Sequence[str]) -> pa.Table:
+        """The rows (schema ``CANDIDATES``) of these input rows in these parts, part by part."""
+        return _joined(self.folder.read_table(part.name, filters=[("id", "in", list(ids))]) for part in parts)
 
     def _own_manifests(self) -> list[dict[str, Any]]:
         names = [n for n in self.folder.names("_manifests", ".json") if n.startswith(f"{self.owner}-")]
@@ -187,6 +187,10 @@ class JournalWriter:
         for name in (*self._adopted, self._part):
             self._folder.remove(f"_open/{name}")
         return record
+
+
+def _joined(tables: Iterable[pa.Table]) -> pa.Table:
+    return pa.concat_tables([CANDIDATES.empty_table(), *tables], promote_options="default")  # older parts lack columns
 
 
 def _open_table(folder: Folder, part: str) -> pa.Table:

@@ -31,6 +31,8 @@ CANDIDATES = pa.schema(
         ("rejected", pa.string()),
         ("shortened", pa.int32()),  # characters left out of what its prompt quotes; null where nothing is quoted
         ("source", pa.string()),  # `draw` of the reply that a scored revision was taken from
+        ("seed", pa.int64()),  # with id and name: what its random numbers follow from
+        ("name", pa.string()),  # what the draw is: `draw/17`, `qalign/0.5/1/chain/0/step/40/0`
     ]
 )
 """The journal: one row per reply. A rewrite has two: the reply as it came, and what was taken from it, with its

@@ -1,0 +1,124 @@
+"""Plots as SVG text, to stand in a page: readable on paper and without colours."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from pipeline.report.points import Point
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
+MARKERS = "osD^vPX*"
+LINES = ("-", "--", ":", "-.")
+STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
+LABELS = {
+    "reward": "mean reward",
+    "accuracy": "accuracy",
+    "win_rate": "better than the first draw",
+    "tokens": "generated tokens per prompt",
+    "reward_calls": "rewards per prompt",
+    "depth": "requests one after another",
+}
+PANEL = (4.6, 3.4)
+
+
+def curves(found: Sequence[Point], panels: Sequence[tuple[str, str]]) -> str:
+    """Quality against cost side by side, ``panels`` of (quality, cost): a line per series with its 95 % band.
+
+    A ring marks what is on the front (quality against tokens).
+    """
+    with mpl.rc_context(STYLE):
+        figure, (row,) = _panels(1, len(panels))
+        for (quality, cost), axes in zip(panels, row, strict=True):
+            for style, line in _series(found):
+                _line(axes, line, style, cost, quality)
+            scale = "log" if min(p.mean[cost] for p in found) > 0 else "symlog"
+            axes.set(xlabel=LABELS[cost], ylabel=LABELS[quality], xscale=scale)
+        return _finish(figure, row[0])
+
+
+def over_optimisation(found: Sequence[Point]) -> str:
+    """Accuracy against the reward that was selected by, each series in order of its compute."""
+    with mpl.rc_context(STYLE):
+        figure, panels = _panels(1, 1)
+        axes = panels[0][0]
+        for style, line in _series(found):
+            axes.plot([p.mean["reward"] for p in line], [p.mean["accuracy"] for p in line], **style)
+        axes.set(xlabel=LABELS["reward"], ylabel=LABELS["accuracy"])
+        return _finish(figure, axes)
+
+
+def histograms(columns: Sequence[tuple[str, Sequence[float]]]) -> str:
+    """Distributions over prompts, side by side: names and values."""
+    with mpl.rc_context(STYLE):
+        figure, panels = _panels(-(-len(columns) // 3), min(len(columns), 3), (3.2, 2.4))
+        for (name, values), axes in zip(columns, panels.flat, strict=False):
+            axes.hist(values, bins=24, color=COLOURS[0])
+            axes.set(xlabel=name, ylabel="prompts")
+        for axes in panels.flat[len(columns) :]:
+            axes.set_visible(False)
+        return _finish(figure)
+
+
+def steps(rows: Sequence[dict[str, float]], lines: Sequence[tuple[str, str]], ylabel: str) -> str:
+    """Lines over the steps of a refinement: keys of ``rows`` (one a step) with their names."""
+    with mpl.rc_context(STYLE):
+        figure, panels = _panels(1, 1)
+        axes = panels[0][0]
+        for i, (key, name) in enumerate(lines):
+            axes.plot([r["step"] for r in rows], [r[key] for r in rows], label=name, **_style(i))
+        axes.set(xlabel="step", ylabel=ylabel)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        return _finish(figure, axes)
+
+
+def _panels(rows: int, columns: int, size: tuple[float, float] = PANEL) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows + 0.4), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _series(found: Sequence[Point]) -> list[tuple[dict[str, Any], list[Point]]]:
+    names = list(dict.fromkeys(p.series for p in found))
+    return [({**_style(i), "label": name}, [p for p in found if p.series == name]) for i, name in enumerate(names)]
+
+
+def _style(i: int) -> dict[str, Any]:
+    return {
+        "color": COLOURS[i % len(COLOURS)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "linestyle": LINES[i // len(COLOURS) % len(LINES)],
+        "markersize": 4,
+        "linewidth": 1.3,
+    }
+
+
+def _line(axes: Any, line: Sequence[Point], style: dict[str, Any], cost: str, quality: str) -> None:
+    x, y = [p.mean[cost] for p in line], [p.mean[quality] for p in line]
+    axes.plot(x, y, **style)
+    low, high = [p.low[quality] for p in line], [p.high[quality] for p in line]
+    if len(line) == 1:
+        axes.errorbar(x, y, [[y[0] - low[0]], [high[0] - y[0]]], color=style["color"], capsize=2)
+    else:
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.08, linewidth=0)
+    if cost == "tokens":
+        front = [p for p in line if p.front]
+        axes.plot([p.mean[cost] for p in front], [p.mean[quality] for p in front], "o", mfc="none", mec="black", ms=9)
+
+
+def _finish(figure: Figure, legend: Any = None) -> str:
+    if legend is not None:
+        figure.legend(*legend.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def finite(values: Sequence[float | None]) -> list[float]:
+    """The values that are numbers."""
+    return [v for v in values if v is not None and np.isfinite(v)]

@@ -1,0 +1,118 @@
+"""A run's directory as a report needs it: prompts under all settings, and what its method tells beside."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import plugin
+from pipeline.config import from_yaml
+from pipeline.errors import InputError
+from pipeline.kernels.answers import correct, extract
+from pipeline.plugin import nearest
+from pipeline.report.measures import Judge, Measured
+from pipeline.report.variants import variants
+from pipeline.sections import AnswerConfig, RunConfig
+from pipeline.storage.record import Record, RecordedShard
+
+GUESS = "answer"
+"""Where right answers stand if nobody says."""
+
+
+@dataclass
+class ReportRun:
+    """A run that was read. ``columns``: what its method tells of each prompt (``Result.columns``), as a table."""
+
+    name: str
+    record: Record
+    config: RunConfig
+    values: dict[str, Any]
+    measured: Measured
+    columns: pa.Table
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def journal(self) -> str:
+        """Where its draws are."""
+        return self.config.journal or f"{self.record.folder.url}/candidates"
+
+
+def read_run(
+    place: str,
+    gold: str | None,
+    selections: Sequence[str],
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> ReportRun:
+    """Reads and replays a run, shard by shard. Raises ``InputError`` where there is no such column ``gold``."""
+    record = Record(place)
+    config = from_yaml(record.config_text)
+    method = config.method
+    measured = Measured(variants(method, selections))
+    named = {k: PurePosixPath(v).name for k, v in record.names.items()}
+    own = ["id", *plugin.columns(method.name)]
+    tables = []
+    run = ReportRun(
+        PurePosixPath(place.rstrip("/")).name, record, config, {**record.plan.values, **named}, measured, pa.table({})
+    )
+    total = int(record.summary["results"])
+    for shard in record.shards(run.journal, config.data.prompt):
+        _take(run, shard, _column(shard.results, gold, place))
+        tables.append(shard.results.select(own))
+        progress(len(measured.ids) + measured.lost, total)
+    run.columns = pa.concat_tables(tables)
+    if measured.lost:
+        run.warnings.append(f"{place}: {measured.lost} of {total} prompts are not wholly on record, and left out")
+    if measured.differing:
+        run.warnings.append(
+            f"{place}: {measured.differing} of {total} prompts have another result than their record leads to; "
+            "was the run or its journal changed? `raylign verify` tells"
+        )
+    return run
+
+
+def _take(run: ReportRun, shard: RecordedShard, gold: str | None) -> None:
+    kept = dict(zip(*(shard.results.column(name).to_pylist() for name in ("id", "response")), strict=True))
+    right = (
+        {}
+        if gold is None
+        else dict(zip(*(shard.results.column(name).to_pylist() for name in ("id", gold)), strict=True))
+    )
+    seed = run.record.plan.values["seed"]
+    for prompt in shard.prompts:
+        if prompt.id in kept:
+            judge = _judge(right.get(prompt.id), getattr(run.config.method, "answer", AnswerConfig()))
+            run.measured.take(prompt, seed, shard.replies, judge, kept[prompt.id])
+
+
+def _column(results: pa.Table, gold: str | None, place: str) -> str | None:
+    if gold == "auto":
+        return GUESS if GUESS in results.column_names else None
+    if gold is not None and gold not in results.column_names:
+        known = results.column_names
+        raise InputError(
+            f"gold = {gold}: {place} has no such column{nearest(gold, known)}; there are: {', '.join(known)}"
+        )
+    return gold
+
+
+def _judge(gold: Any, answer: AnswerConfig) -> Judge:
+    """``gold`` may be the answer alone or a worked solution that states it."""
+    if gold is None:
+        return lambda response: float("nan")
+    settings = dataclasses.asdict(answer)
+    stated = str(gold)
+    wanted = extract(stated, settings["how"], settings["pattern"]) or stated
+    known: dict[str, float] = {}
+
+    def judge(response: str) -> float:
+        if response not in known:
+            said = extract(response, settings["how"], settings["pattern"])
+            known[response] = float(correct(said, wanted, settings["how"]))
+        return known[response]
+
+    return judge

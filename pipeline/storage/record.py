@@ -1,0 +1,153 @@
+"""A run as its directory has it: configuration, results, and the replies on record, shard by shard.
+
+Whoever reads it needs neither engines nor Ray, and holds one shard at a time in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import fingerprints
+from pipeline.driver import Ask, PartReply
+from pipeline.effects import Grant, Room, Sample, Score
+from pipeline.errors import RunDirectoryError
+from pipeline.graph import Ingested
+from pipeline.storage.folder import Folder
+from pipeline.storage.grants import read_grants
+from pipeline.storage.journal import Journal, Part
+from pipeline.storage.manifest import Plan, read_nodes
+from pipeline.storage.schema import ID
+from pipeline.storage.shards import prompts, shard_name
+from pipeline.types import Candidate, Prompt, RowError, Text
+
+ENOUGH = 2**30
+"""The room that every question for room is told of: a record has what was asked after it."""
+CAP = 2**30
+COLUMNS = ["id", "name", "seed", "generator", "scorer", "response", "token_ids", "finish_reason", "reward"]
+
+
+@dataclass(frozen=True)
+class RecordedShard:
+    """A shard: its prompts (those that are none left out), its part of the results, and what was replied."""
+
+    prompts: Sequence[Prompt]
+    results: pa.Table
+    replies: RecordedReplies
+
+
+class RecordedReplies:
+    """Replies by the names of draws. ``__call__`` answers an ask, with None for what is not on record."""
+
+    def __init__(self, table: pa.Table, grants: Mapping[tuple[str, int], int]) -> None:
+        self._columns = {name: table.column(name).to_pylist() for name in (*COLUMNS, "generated_tokens")}
+        ids, names = self._columns["id"], self._columns["name"]
+        # of two replies with one name the first counts: the run's own parts are read first
+        self._rows = {name: i for i, name in reversed(list(enumerate(zip(ids, names, strict=True))))}
+        self._grants = grants
+        self._known: dict[int, Candidate] = {}
+
+    def __call__(self, ask: Ask) -> PartReply | None:
+        effect = ask.effect
+        if isinstance(effect, Room):
+            return ENOUGH
+        if isinstance(effect, Grant):
+            return self._grants.get((ask.row, effect.round))
+        row = self._rows.get((ask.row, ask.key.name))
+        if row is None:
+            return None
+        found = self._candidate(row)
+        if isinstance(effect, Sample):
+            return Text(found.response, found.token_ids, found.finish_reason, found.generated_tokens)
+        return found.reward if isinstance(effect, Score) else found
+
+    def _candidate(self, i: int) -> Candidate:
+        if i not in self._known:
+            column = self._columns
+            reward = column["reward"][i]
+            self._known[i] = Candidate(
+                column["response"][i],
+                tuple(column["token_ids"][i] or ()),
+                column["finish_reason"][i] or "stop",
+                float("nan") if reward is None else reward,
+                column["generated_tokens"][i] or 0,
+            )
+        return self._known[i]
+
+
+class Record:
+    """A finished run. Raises ``RunDirectoryError`` where there is none."""
+
+    def __init__(self, url: str) -> None:
+        self.folder = Folder(url, "RUN")
+        try:
+            plan = self.folder.read_json("_plan.json")
+            self.summary: dict[str, Any] = self.folder.read_json("summary.json")
+            self.folder.read_json("manifest.json")
+        except FileNotFoundError as error:
+            started = "_plan.json" not in str(error)
+            raise RunDirectoryError(
+                f"{self.folder.url} holds no finished run: "
+                + (
+                    "the command that began it goes on where it stopped"
+                    if started
+                    else "give the directory that was named as out="
+                )
+            ) from None
+        self.plan = Plan(plan["run"], plan["values"])
+        self.names: dict[str, str] = plan.get("names", {})
+        self.config_text = self.folder.read("config.yaml").decode()
+
+    @cached_property
+    def _spans(self) -> list[tuple[int, int]]:
+        """First row and the row after the last of each shard."""
+        nodes = read_nodes(self.folder, self.plan)
+        ingested = [r.outcome for name, r in sorted(nodes.items()) if name.startswith("ingest")]
+        rows = [n for outcome in ingested if isinstance(outcome, Ingested) for n in outcome.rows]
+        return list(pairwise([0, *accumulate(rows)]))
+
+    def shards(self, journal: str, prompt: str) -> Iterator[RecordedShard]:
+        """Every shard in order. ``journal``: where the run kept its draws; ``prompt``: ``data.prompt``."""
+        book = Journal(Folder(journal, "journal"), self.plan.run)
+        parts = self._parts(book)
+        for number, span in enumerate(self._spans):
+            table = self.folder.read_table(shard_name(number))
+            ids = table.column(ID).to_pylist()
+            here = [p for p in parts if p.may_hold(fingerprints.data(self.plan.values["data.input"]), *span)]
+            yield RecordedShard(
+                [Prompt(name, c, (), CAP) for name, c in prompts(table, prompt) if not isinstance(c, RowError)],
+                self.folder.read_table(f"results/part-{number:05d}.parquet"),
+                RecordedReplies(self._own_rows(book, here, ids), read_grants(self.folder, ids)),
+            )
+
+    def rows_of(self, journal: str, ids: Sequence[str]) -> pa.Table:
+        """Everything on record of a few prompts, as in ``RecordedReplies`` but whole (schema ``CANDIDATES``)."""
+        book = Journal(Folder(journal, "journal"), self.plan.run)
+        return self._own_rows(book, self._parts(book), ids)
+
+    def _parts(self, book: Journal) -> list[Part]:
+        """Every part, the run's own first."""
+        return sorted(book.parts(), key=lambda part: (not part.name.startswith(f"{self.plan.run}-"), part.name))
+
+    def _own_rows(self, book: Journal, parts: Sequence[Part], ids: Sequence[str]) -> pa.Table:
+        """What the run's own programs were told: drawn with its seed and its models."""
+        values = self.plan.values
+        table = book.rows(parts, ids)
+        if table.num_rows and table.column("name").null_count == table.num_rows:
+            raise RunDirectoryError(
+                f"{self.folder.url}: its journal was written by a version that kept no names of draws; align again "
+                "with the version of now"
+            )
+        generator = pa.array([fingerprints.generator(values)])
+        scorer = pa.array([fingerprints.scorer(values)])
+        scored = pc.is_in(table.column("scorer"), scorer)
+        drawn = pc.or_(pc.is_in(table.column("generator"), generator), pc.is_null(table.column("generator")))
+        seed = pc.equal(table.column("seed"), values["seed"])
+        text = pc.is_null(table.column("scorer"))
+        return table.filter(pc.and_(seed, pc.or_(pc.and_(scored, drawn), text)))
