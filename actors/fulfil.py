@@ -35,7 +35,7 @@ class Sources:
     grants: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """What each row was granted in each round so far."""
     carried: int = 0
-    """Replies that the programs had in the shard's earlier nodes: they are told again, and paid for and counted once."""
+    """Replies that the programs had in the shard's earlier nodes: they are told again, but counted once."""
 
 
 Tell = Callable[[Ask, PartReply | RowError | Suspended], None]

@@ -46,19 +46,20 @@ def read_run(
     place: str,
     gold: str | None,
     selections: Sequence[str],
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Callable[[int, int], None],
 ) -> ReportRun:
-    """Reads and replays a run, shard by shard. Raises ``InputError`` where there is no such column ``gold``."""
+    """Reads and replays a run, shard by shard. Raises ``InputError`` where there is no such column ``gold``.
+
+    ``gold``: ``auto`` takes the column ``answer`` if there is one. ``progress`` is told rows done, and rows in all.
+    """
     record = Record(place)
     config = from_yaml(record.config_text)
     method = config.method
     measured = Measured(variants(method, selections))
-    named = {k: PurePosixPath(v).name for k, v in record.names.items()}
+    values = {**record.plan.values, **{k: PurePosixPath(v).name for k, v in record.names.items()}}
     own = ["id", *plugin.columns(method.name)]
     tables = []
-    run = ReportRun(
-        PurePosixPath(place.rstrip("/")).name, record, config, {**record.plan.values, **named}, measured, pa.table({})
-    )
+    run = ReportRun(PurePosixPath(place.rstrip("/")).name, record, config, values, measured, pa.table({}))
     total = int(record.summary["results"])
     for shard in record.shards(run.journal, config.data.prompt):
         _take(run, shard, _column(shard.results, gold, place))
