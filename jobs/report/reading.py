@@ -77,12 +77,9 @@ def read_run(
 
 
 def _take(run: ReportRun, shard: RecordedShard, gold: str | None) -> None:
-    kept = dict(zip(*(shard.results.column(name).to_pylist() for name in ("id", "response")), strict=True))
-    right = (
-        {}
-        if gold is None
-        else dict(zip(*(shard.results.column(name).to_pylist() for name in ("id", gold)), strict=True))
-    )
+    ids, responses = (shard.results.column(name).to_pylist() for name in ("id", "response"))
+    kept = dict(zip(ids, responses, strict=True))
+    right = {} if gold is None else dict(zip(ids, shard.results.column(gold).to_pylist(), strict=True))
     seed = run.record.plan.values["seed"]
     for prompt in shard.prompts:
         if prompt.id in kept:
