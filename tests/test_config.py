@@ -57,7 +57,7 @@ def test_every_data_set_of_the_gallery_goes_with_every_job(part: Path, job: str)
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["methd.n=3"], r"unknown key 'methd' \(did you mean 'method'\?\); valid here: cluster, data"),
+        (["methd.n=3"], r"unknown key 'methd' \(did you mean 'method'\?\); valid here: cluster, critic, data"),
         (["data.promt=x"], r"unknown key 'data.promt' \(did you mean 'prompt'\?\)"),
         (["method.N=3"], r"unknown key 'method.N'"),
         (["generator.replica=3"], r"'generator.replica' \(did you mean 'replicas'\?\)"),
