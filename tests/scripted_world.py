@@ -17,8 +17,8 @@ Writes = Callable[[str, int, int], str | RowError]
 class ScriptedWorld(ToyWorld):
     """``draws`` are the first responses, ``writes`` what follows; ``rewards``: of each text, 0.0 if it has none.
 
-    A token is two characters. ``context`` is the generator's, ``critic`` the critic's. ``asked`` holds every sample by its name, ``scored`` every response that was scored, and
-    ``scores`` the same by its name.
+    A token is two characters. ``context`` is the generator's, ``critic`` the critic's. ``asked`` holds every sample by
+    its name, ``scored`` every response that was scored, and ``scores`` the same by its name.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ def text(tokens: tuple[int, ...]) -> str:
 
 
 class ToyWorld:
-    """Answers asks from the toy model; ``seen`` records every draw's key, ``roles`` whose texts and room were wanted."""
+    """Answers asks from the toy model; ``seen`` records every draw's key, ``roles`` who was to write."""
 
     def __init__(self, model: str = "toy", weights: Mapping[str, float] = WEIGHTS) -> None:
         self.model = ToyLanguageModel(model, LETTERS)
