@@ -55,8 +55,10 @@ def _check_sampling(name: str, generator: GeneratorConfig) -> None:
 
 def _check_critic(run: RunConfig) -> None:
     """A critic that nobody asks would take its GPUs for nothing."""
+    if run.critic is None:
+        return
     asking = [name for name in plugin.names("method") if "critic" in getattr(plugin.load("method", name), "ROLES", ())]
-    if run.critic is not None and run.method.name not in asking:
+    if run.method.name not in asking:
         raise ConfigError(
             f"critic: method.name = {run.method.name} asks for no critiques; leave the section out (critic=null), or "
             f"take a method that does: {', '.join(asking)}"

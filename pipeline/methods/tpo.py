@@ -6,7 +6,8 @@ of it between tags, which are scored and join the cache (``refinement``). The an
 another selection of ``best_of_n`` keeps of it. Between steps only the cache is carried on: prompts don't grow.
 
 One model writes all of it, unless the run has a critic: then critiques and advice are the critic's, while draws and
-rewrites, which are responses, stay the generator's. A critic changes no first draw.
+rewrites, which are responses, stay the generator's. A critic changes no first draw. ``generated_tokens`` counts both
+models' texts; the journal's column ``generator`` tells them apart.
 
 Names: the draws that start the cache are those of ``best_of_n``, so that without steps the two are the same. Everything
 else is named after its step; more steps extend what is there.

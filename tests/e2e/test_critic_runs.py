@@ -17,7 +17,7 @@ from actors.cluster import Cluster
 from jobs.align import align as run_and_print
 from jobs.status import standing
 from pipeline.config import load
-from pipeline.errors import RunFailed
+from pipeline.errors import ConfigError, RunFailed
 from pipeline.sections import ClusterConfig
 from pipeline.storage.folder import Folder
 from tests.actors.fake_server import FakeServer, message
@@ -159,3 +159,10 @@ def test_kill_9_in_mid_step_and_resume_give_the_identical_record(
     assert PER_ROW["critique"] * ROWS <= lines(log) < drawn + PER_ROW["critique"] * ROWS
     assert table(out, "results").equals(table(criticized[0], "results"))
     assert candidates(out) == candidates(criticized[0])
+
+
+def test_a_cluster_without_room_for_the_critic_is_said_before_anything_starts(
+    ray_cluster: None, prompts: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="too few CPUs: 1 generator, 3 critic and 1 reward replicas"):
+        align(*settings(tmp_path / "out", prompts, *STEPS, *CRITIC, "critic.replicas=3", "critic.cpus=4"))
