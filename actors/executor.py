@@ -282,8 +282,8 @@ def absolute(config: RunConfig) -> RunConfig:
     """The same run with absolute local paths: Ray's workers run in directories of their own."""
 
     def placed(section: Any) -> Any:
-        here = section.model and Path(section.model).is_dir()
-        return dataclasses.replace(section, model=str(Path(section.model).resolve())) if here else section
+        path = Path(section.model)
+        return dataclasses.replace(section, model=str(path.resolve())) if section.model and path.is_dir() else section
 
     return dataclasses.replace(
         config,

@@ -31,6 +31,7 @@ from pipeline.types import Prompt, Result
 
 HORIZON = ("steps",)
 ROLES = ("generator", "critic")
+"""Whose texts it asks for; a run whose method doesn't name the critic can't have one."""
 VARIANTS = ("tpo", "revision")
 COUNTS = ("added", "invalid", "empty", "duplicate", "steps_alone", "steps_shortened", "steps_left_out")
 COLUMNS: dict[str, type] = {**dict.fromkeys(COUNTS, int), "trajectory": str}

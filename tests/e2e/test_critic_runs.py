@@ -92,13 +92,18 @@ def test_the_summary_the_display_and_the_status_name_the_critic(criticized: tupl
     assert any(log.endswith("critic-0.log") for log in found["logs"])
 
 
-def test_another_critic_reuses_the_first_draws(alone: Path, prompts: str, tmp_path: Path) -> None:
+def test_another_critic_reuses_the_first_draws(
+    alone: Path, criticized: tuple[Path, str], prompts: str, tmp_path: Path
+) -> None:
+    """And a rewrite here and there, where the toys happen to have written the same critique and advice."""
     shutil.copytree(alone / "candidates", tmp_path / "journal")
     shared = f"journal={tmp_path}/journal"
     counts = align(*settings(tmp_path / "out", prompts, *STEPS, *CRITIC, "critic.replicas=2", shared))["counts"]
-    assert (counts.get("draws", 0), counts["samples"]) == (0, 12 * ROWS)
+    assert counts.get("draws", 0) == 0
+    assert counts["samples"] + counts["recalled"] >= 16 * ROWS
+    assert PER_ROW["critique"] * ROWS <= counts["samples"] <= 12 * ROWS
+    assert table(tmp_path / "out", "results").equals(table(criticized[0], "results"))
     same = align(*settings(tmp_path / "same", prompts, *STEPS, "critic=toy", shared))["counts"]
-    assert counts["recalled"] >= 4 * ROWS
     assert (same.get("draws", 0), same.get("samples", 0)) == (0, 0), "a critic that is the generator writes the same"
     assert table(tmp_path / "same", "results").equals(table(alone, "results"))
 
