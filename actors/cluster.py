@@ -15,7 +15,7 @@ from actors.footprint import gpu_memory, least_memory
 from actors.generator import Generator
 from actors.replica import Replica
 from actors.reward_model import RewardModel
-from actors.room import GIB, NEGLIGIBLE, Need, Room, place, runners, shortage
+from actors.room import GIB, NEGLIGIBLE, Need, Room, place, replica_keys, runners, shortage
 from pipeline.errors import ConfigError, RunFailed
 from pipeline.sections import ClusterConfig, GeneratorConfig, RewardConfig
 
@@ -29,7 +29,9 @@ STATS_S = 5.0
 FREE_S = 10.0
 """How long resources that others hold may take to become free: those of a killed run do so in a moment."""
 ANSWER_S = 10.0
-ACTORS: dict[str, type[Replica]] = {"generator": Generator, "reward": RewardModel}
+ACTORS: dict[str, type[Replica]] = {"generator": Generator, "critic": Generator, "reward": RewardModel}
+Models = Mapping[str, GeneratorConfig | RewardConfig]
+"""Sections by name, as ``RunConfig.models`` gives them."""
 
 
 class Cluster:
@@ -83,7 +85,7 @@ class Cluster:
             self._needs[name] = [self._need(kind, config)] * config.replicas
         return self._replicas[name], paths
 
-    def check_room(self, generator: GeneratorConfig, reward: RewardConfig) -> int:
+    def check_room(self, models: Models) -> int:
         """How many shards may be in flight at once beside the replicas, so that none keeps a replica out; at least 1.
 
         Raises at once, where Ray would wait for ever: ``ConfigError`` if the cluster can't hold the replicas and one
@@ -91,7 +93,7 @@ class Cluster:
         """
         new = [
             self._need(kind, config)
-            for kind, config in (("generator", generator), ("reward", reward))
+            for kind, config in models.items()
             if f"{kind} {config!r}" not in self._replicas
             for _ in range(config.replicas)
         ]
@@ -101,16 +103,16 @@ class Cluster:
         if (lacking := place(rooms, [*new, *held])) or (lacking := place(rooms, [runner])):
             raise ConfigError(shortage(_rooms(), [*new, *held, runner], lacking))
         if self._ours:  # then its GPUs are this machine's
-            self._check_gpu_memory("generator", generator)
-            self._check_gpu_memory("reward", reward)
+            for kind, config in models.items():
+                self._check_gpu_memory(kind, config)
         else:
             _await_free([*new, runner])
         return 1 + runners(rooms, runner.cpus)
 
-    def stats(self, generator: GeneratorConfig, reward: RewardConfig) -> dict[str, list[dict[str, Any]]]:
+    def stats(self, models: Models) -> dict[str, list[dict[str, Any]]]:
         """What each replica has served and how it is set, by kind; an empty dict for one that doesn't answer."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for kind, config in (("generator", generator), ("reward", reward)):
+        for kind, config in models.items():
             refs = [actor.stats.remote() for actor in self._replicas.get(f"{kind} {config!r}", [])]
             done, _ = ray.wait(refs, num_returns=len(refs), timeout=STATS_S) if refs else ([], [])
             found[kind] = [_answer(ref) if ref in done else {} for ref in refs]
@@ -193,7 +195,7 @@ def _await_free(needs: Sequence[Need]) -> None:
             raise RunFailed(
                 f"the cluster's {name}s are in use: this run needs {want[name]:g} more, {free.get(name, 0.0):g} of "
                 f"{ray.cluster_resources().get(name, 0.0):g} are free; wait for the other jobs or stop them "
-                "(`ray status` shows them), or lower generator.replicas and reward.replicas"
+                f"(`ray status` shows them), or lower {replica_keys(needs, 'and')}"
             )
         time.sleep(0.25)
 

@@ -108,10 +108,10 @@ class Executor:
         self._report()
         if not self._graph.finished:
             self._cluster.connect()
-            room = self._cluster.check_room(self._config.generator, self._config.reward)
+            room = self._cluster.check_room(self._config.models)
             self._in_flight = min(self._config.cluster.shards_in_flight, room)
             self._connected = True
-            self._session.engines_before = self._cluster.stats(self._config.generator, self._config.reward)
+            self._session.engines_before = self._cluster.stats(self._config.models)
             self._scoreboard = Scoreboard.options(num_cpus=0).remote()  # type: ignore[attr-defined]
             try:
                 self._loop()
@@ -163,11 +163,11 @@ class Executor:
         spec, cpus = self._spec, self._config.cluster.runner_cpus
         if isinstance(node, Advance):
             logs = f"{self.folder.local_path or _on_each_node(spec)}/logs"
-            generators, a = self._cluster.replicas("generator", self._config.generator, logs)
-            rewards, b = self._cluster.replicas("reward", self._config.reward, logs)
-            self._session.logs = self._reporter.logs = [*a, *b]
+            found = {name: self._cluster.replicas(name, s, logs) for name, s in self._config.models.items()}
+            self._session.logs = self._reporter.logs = [path for _, paths in found.values() for path in paths]
+            replicas = {name: actors for name, (actors, _) in found.items()}
             task = run_advance.options(num_cpus=cpus, max_retries=0)
-            ref = task.remote(spec, node, self._parts_for(node.shard), generators, rewards, self._scoreboard)
+            ref = task.remote(spec, node, self._parts_for(node.shard), replicas, self._scoreboard)
         elif isinstance(node, Allocate):
             if self._scheduler is None:
                 self._scheduler = BudgetScheduler.options(num_cpus=0, max_restarts=-1).remote()  # type: ignore[attr-defined]
@@ -253,7 +253,7 @@ class Executor:
     def _finish(self) -> dict[str, Any]:
         config, engines = self._config, {}
         if self._connected:
-            engines = self._cluster.stats(config.generator, config.reward)
+            engines = self._cluster.stats(config.models)
         summary = summarize(self._session, self._done, self._source.rows, engines)
         files = [f for record in self._done.values() for f in record.files]
         tables = [f for f in files if f.name.startswith(("results/", "rejects/", "grants/"))]
@@ -281,15 +281,17 @@ def _check_journal(folder: Folder) -> None:
 def absolute(config: RunConfig) -> RunConfig:
     """The same run with absolute local paths: Ray's workers run in directories of their own."""
 
-    def directory(model: str) -> str:
-        return str(Path(model).resolve()) if model and Path(model).is_dir() else model
+    def placed(section: Any) -> Any:
+        path = Path(section.model)
+        return dataclasses.replace(section, model=str(path.resolve())) if section.model and path.is_dir() else section
 
     return dataclasses.replace(
         config,
         out=Folder(config.out).url,
         journal=Folder(config.journal, "journal").url if config.journal else None,
-        generator=dataclasses.replace(config.generator, model=directory(config.generator.model)),
-        reward=dataclasses.replace(config.reward, model=directory(config.reward.model)),
+        generator=placed(config.generator),
+        critic=config.critic and placed(config.critic),
+        reward=placed(config.reward),
     )
 
 

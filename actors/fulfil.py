@@ -16,21 +16,33 @@ from actors.mailbox import Failure
 from actors.pool import Pool
 from actors.protocol import BadRequest, GenerateRequest, ScoreRequest, Tokenizer
 from actors.spec import RunSpec
+from pipeline import plugin
 from pipeline.driver import Ask, PartReply, Suspended
 from pipeline.effects import Draw, Grant, Room, Sample, Score, Verdict
 from pipeline.kernels.thinking import without_thinking
 from pipeline.keys import Key
+from pipeline.sections import GeneratorConfig
 from pipeline.storage.journal import Replies, draw_digest, reply_digest
-from pipeline.types import Candidate, Message, Prompt, RowError, Text
+from pipeline.types import Candidate, Message, Prompt, Role, RowError, Text
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A model that writes: its role, its section and fingerprint, its tokenizer, and the pool of its replicas."""
+
+    role: Role
+    config: GeneratorConfig
+    fingerprint: str
+    tokenizer: Tokenizer
+    pool: Pool
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where replies come from: the tokenizer, the journal's replies for this shard, and the two pools."""
+    """Where replies come from: the journal's replies for this shard, the models that write, and the reward pool."""
 
-    tokenizer: Tokenizer
     replies: Replies
-    generators: Pool
+    writers: Mapping[Role, Writer]
     rewards: Pool
     grants: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """What each row was granted in each round so far."""
@@ -54,7 +66,7 @@ class Fulfiller:
         self._tell, self._keep, self._counts = tell, keep, counts
         self._unjudged: dict[Key, dict[str, Any]] = {}
         self._named: dict[Key, str] = {}
-        self._rendered: dict[str, tuple[tuple[Message, ...], tuple[int, ...]]] = {}
+        self._rendered: dict[str, tuple[Role, tuple[Message, ...], tuple[int, ...]]] = {}
         self.asked: dict[str, Grant] = {}
         """Rows that wait for a grant, and what they showed."""
         self.drawn: Counter[str] = Counter()
@@ -91,7 +103,8 @@ class Fulfiller:
             self._keep({**row, "accepted": verdict.accepted})
 
     def _draw(self, ask: Ask, effect: Draw, prompt: Prompt) -> None:
-        draw = draw_digest(self._spec.generator, ask.key, prompt.token_ids, effect.prefix)
+        writer = self._sources.writers["generator"]
+        draw = draw_digest(writer.fingerprint, ask.key, prompt.token_ids, effect.prefix)
         if known := self._recall(ask, draw, self._spec.scorer):
             row = self._sources.replies.open_row(reply_digest(draw, self._spec.scorer))
             if row is not None and row["accepted"] is None:  # its node was killed before it could say
@@ -108,16 +121,17 @@ class Fulfiller:
             self._counts["draws"] += 1
             self._score(ask, draw, _candidate(new, effect.prefix), prompt)
 
-        self._sources.rewards.start()  # both models load at the same time
-        self._generate(ask, prompt.token_ids, effect.prefix, prompt.max_tokens, on_reply)
+        for pool in (self._sources.rewards, *(w.pool for w in self._sources.writers.values())):
+            pool.start()  # all models load at the same time
+        self._generate(ask, writer, prompt.token_ids, effect.prefix, prompt.max_tokens, on_reply)
 
     def _sample(self, ask: Ask, effect: Sample, prompt: Prompt) -> None:
-        token_ids = self._render(ask, effect.messages)
+        token_ids = self._render(ask, effect)
         if token_ids is None:
             return
-        config, context = self._spec.config, self._sources.tokenizer.context
-        cap = min(effect.max_tokens or config.generator.max_tokens, context - len(token_ids))
-        draw = draw_digest(f"{self._spec.generator} max_tokens={cap}", ask.key, token_ids, ())
+        writer = self._sources.writers[effect.role]
+        cap = min(effect.max_tokens or writer.config.max_tokens, writer.tokenizer.context - len(token_ids))
+        draw = draw_digest(f"{writer.fingerprint} max_tokens={cap}", ask.key, token_ids, ())
         self._named[ask.key] = draw
         if known := self._recall(ask, draw, ""):
             self._tell(ask, _text(known))
@@ -131,27 +145,27 @@ class Fulfiller:
             self._keep({**row, "prompt_tokens": len(token_ids), **self._quoted(effect, prompt)})
             self._tell(ask, _text(text))
 
-        self._generate(ask, token_ids, (), cap, on_reply)
+        self._generate(ask, writer, token_ids, (), cap, on_reply)
 
     def _tell_room(self, ask: Ask, effect: Room) -> None:
-        token_ids = self._render(ask, effect.messages)
+        token_ids = self._render(ask, effect)
         if token_ids is not None:
-            self._tell(ask, self._sources.tokenizer.context - len(token_ids))
+            self._tell(ask, self._sources.writers[effect.role].tokenizer.context - len(token_ids))
 
-    def _render(self, ask: Ask, messages: tuple[Message, ...]) -> tuple[int, ...] | None:
-        """The messages' tokens; None where the ask has been told that there are none.
+    def _render(self, ask: Ask, effect: Sample | Room) -> tuple[int, ...] | None:
+        """The messages' tokens for the model that is asked; None where the ask has been told that there are none.
 
         Through the chat template wherever there is one: the method wrote them, whatever the prompts are. A row's
         last ones are remembered, since a method asks for room first, and then for n texts.
         """
-        last, token_ids = self._rendered.pop(ask.row, ((), ()))
-        if last != messages:
+        role, messages, token_ids = self._rendered.pop(ask.row, ("generator", (), ()))
+        if (role, messages) != (effect.role, effect.messages):
             try:
-                token_ids = tuple(self._sources.tokenizer.render(messages, "auto"))
+                token_ids = tuple(self._sources.writers[effect.role].tokenizer.render(effect.messages, "auto"))
             except BadRequest as error:
-                self._tell(ask, RowError("generate", "BadPrompt", str(error)))
+                self._tell(ask, RowError("generate", "BadPrompt", plugin.respelled(str(error), effect.role)))
                 return None
-        self._rendered[ask.row] = (messages, token_ids)
+        self._rendered[ask.row] = (effect.role, effect.messages, token_ids)
         if len(self._rendered) > REMEMBERED:
             self._rendered.pop(next(iter(self._rendered)))
         return token_ids
@@ -166,7 +180,8 @@ class Fulfiller:
 
     def _name(self, key: Key, prompt: Prompt) -> str:
         """``draw`` of a reply: remembered for texts and given responses, else that of a plain draw."""
-        return self._named.get(key) or draw_digest(self._spec.generator, key, prompt.token_ids, ())
+        writer = self._sources.writers["generator"]
+        return self._named.get(key) or draw_digest(writer.fingerprint, key, prompt.token_ids, ())
 
     def _score_given(self, ask: Ask, effect: Score, prompt: Prompt) -> None:
         response = effect.responses[ask.part]
@@ -189,6 +204,7 @@ class Fulfiller:
     def _generate(
         self,
         ask: Ask,
+        writer: Writer,
         prompt: tuple[int, ...],
         prefix: tuple[int, ...],
         cap: int,
@@ -202,18 +218,16 @@ class Fulfiller:
 
         def on_generated(reply: Generated | Failure) -> None:
             if isinstance(reply, Failure):
-                self._tell(ask, RowError("generate", reply.error_type, reply.error))
+                self._tell(ask, RowError("generate", reply.error_type, plugin.respelled(reply.error, writer.role)))
                 return
             self._counts["generated_tokens"] += reply.generation.drawn
             self._counts["prompt_tokens"] += len(prompt) + len(prefix)
             self._counts["cached_tokens"] += reply.generation.cached_tokens
             on_reply(reply)
 
-        request = GenerateRequest(prompt + prefix, cap - len(prefix), self._seed(ask.key), len(prefix))
-        self._sources.generators.submit(request, ask.row, on_generated)
-
-    def _seed(self, key: Key) -> int | None:
-        return key.engine_seed() if self._spec.config.generator.seed_requests else None
+        seed = ask.key.engine_seed() if writer.config.seed_requests else None
+        request = GenerateRequest(prompt + prefix, cap - len(prefix), seed, len(prefix))
+        writer.pool.submit(request, ask.row, on_generated)
 
     def _score(self, ask: Ask, draw: str, candidate: Candidate, prompt: Prompt) -> None:
         def on_reward(reply: float | Failure) -> None:
@@ -253,7 +267,7 @@ class Fulfiller:
             "accepted": None,
             "key": reply_digest(draw, scorer),
             "draw": draw,
-            "generator": self._spec.generator if drawn else None,
+            "generator": self._sources.writers[_role(effect)].fingerprint if drawn else None,
             "scorer": scorer or None,
             "generated_tokens": candidate.generated_tokens,
             "prompt_tokens": len(prompt.token_ids),
@@ -261,6 +275,10 @@ class Fulfiller:
             "seed": ask.key.seed,
             "name": ask.key.name,
         }
+
+
+def _role(effect: Draw | Sample | Score) -> Role:
+    return effect.role if isinstance(effect, Sample) else "generator"
 
 
 def _candidate(new: Generated, prefix: tuple[int, ...]) -> Candidate:

@@ -47,14 +47,14 @@ def run_ingest(spec: RunSpec, source: Source, node: Ingest) -> NodeRecord:
 
 @ray.remote
 def run_advance(
-    spec: RunSpec, node: Advance, parts: list[Part], generators: list[Any], rewards: list[Any], scoreboard: Any
+    spec: RunSpec, node: Advance, parts: list[Part], replicas: dict[str, list[Any]], scoreboard: Any
 ) -> NodeRecord:
-    """Advances a shard's programs."""
+    """Advances a shard's programs. ``replicas``: see ``runner.advance``."""
 
     def report(counts: dict[str, float]) -> None:
         scoreboard.post.remote(node.name, counts)
 
-    return asyncio.run(advance(spec, node, parts, generators, rewards, report))
+    return asyncio.run(advance(spec, node, parts, replicas, report))
 
 
 @ray.remote

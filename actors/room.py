@@ -54,16 +54,17 @@ def runners(rooms: Sequence[Room], cpus: float) -> int:
 
 def shortage(rooms: Sequence[Room], needs: Sequence[Need], lacking: Need) -> str:
     """Says which resource is short, in all or on any one node, and which keys to turn. ``rooms``: empty ones."""
-    counts = {kind: sum(n.kind == kind for n in needs) for kind in ("generator", "reward")}
-    who = f"{counts['generator']} generator and {counts['reward']} reward replicas and a runner"
+    kinds = _kinds(needs)
+    counts = [f"{sum(n.kind == kind for n in needs)} {kind}" for kind in kinds]
+    who = f"{_listed(counts, 'and')} replicas and a runner"
     for name, key, need, have in (
         ("GPUs", "gpus", sum(n.gpus for n in needs), sum(len(r.gpus) for r in rooms)),
         ("CPUs", "cpus", sum(n.cpus for n in needs), sum(r.cpus for r in rooms)),
     ):
         if need > have + NEGLIGIBLE:
             return (
-                f"too few {name}: {who} need {need:g}, the cluster has {have:g}; lower generator.replicas or "
-                f"reward.replicas, or what each takes (generator.{key}, reward.{key}), or add nodes"
+                f"too few {name}: {who} need {need:g}, the cluster has {have:g}; lower {replica_keys(needs, 'or')}, "
+                f"or what each takes ({', '.join(f'{kind}.{key}' for kind in kinds)}), or add nodes"
             )
     need, have = sum(n.memory for n in needs), sum(r.memory for r in rooms)
     if need > have or lacking.memory > max(r.memory for r in rooms):
@@ -73,14 +74,29 @@ def shortage(rooms: Sequence[Room], needs: Sequence[Need], lacking: Need) -> str
         )
     nodes = "; ".join(f"{r.cpus:g} CPUs, {len(r.gpus)} GPUs, {r.memory / GIB:.1f} GiB" for r in rooms[:4])
     keys = "cluster.runner_cpus" if lacking.kind == "runner" else f"{lacking.kind}.gpus, {lacking.kind}.cpus"
+    replicas = ", ".join(f"{kind}.replicas" for kind in kinds)
     takes = f"{lacking.gpus:g} GPUs and {lacking.cpus:g} CPUs"
     if lacking.memory:
         takes += f" and at least {lacking.memory / GIB:.1f} GiB"
     return (
         f"too little room on any one node: a {lacking.kind} takes {takes}, and beside the others no node has that "
-        f"(nodes: {nodes}{' ...' if len(rooms) > 4 else ''}); lower generator.replicas, "
-        f"reward.replicas or {keys}, or add nodes"
+        f"(nodes: {nodes}{' ...' if len(rooms) > 4 else ''}); lower {replicas} or "
+        f"{keys}, or add nodes"
     )
+
+
+def replica_keys(needs: Sequence[Need], word: str) -> str:
+    """``generator.replicas or reward.replicas``, and the critic's where one is needed."""
+    return _listed([f"{kind}.replicas" for kind in _kinds(needs)], word)
+
+
+def _kinds(needs: Sequence[Need]) -> list[str]:
+    """Whose replicas there are; generator and reward are in every run."""
+    return ["generator", *(["critic"] if any(n.kind == "critic" for n in needs) else []), "reward"]
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def _fits(room: Room, need: Need) -> bool:

@@ -12,13 +12,13 @@ import contextlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from actors.fulfil import Fulfiller, Sources
-from actors.pool import Pool
+from actors.fulfil import Fulfiller, Sources, Writer
+from actors.pool import Pool, PoolLost
 from actors.protocol import BadRequest, Tokenizer
 from actors.spec import RunSpec
 from pipeline import plugin
@@ -41,10 +41,13 @@ Report = Callable[[dict[str, float]], None]
 
 
 async def advance(
-    spec: RunSpec, node: Advance, parts: list[Part], generators: list[Any], rewards: list[Any], report: Report
+    spec: RunSpec, node: Advance, parts: list[Part], replicas: Mapping[str, list[Any]], report: Report
 ) -> NodeRecord:
-    """Runs a shard's programs on and commits the node. Raises what keeps the whole shard from going on."""
-    runner = Runner(spec, node, parts, generators, rewards, report)
+    """Runs a shard's programs on and commits the node. Raises what keeps the whole shard from going on.
+
+    ``replicas``: actors by the name of their section (``RunConfig.models``).
+    """
+    runner = Runner(spec, node, parts, replicas, report)
     return await runner.run()
 
 
@@ -52,7 +55,7 @@ class Runner:
     """One shard at work."""
 
     def __init__(
-        self, spec: RunSpec, node: Advance, parts: list[Part], generators: list[Any], rewards: list[Any], report: Report
+        self, spec: RunSpec, node: Advance, parts: list[Part], replicas: Mapping[str, list[Any]], report: Report
     ) -> None:
         self._spec, self._node, self._report = spec, node, report
         self._cpu_s = time.process_time()
@@ -65,21 +68,25 @@ class Runner:
         adopted = journal.left_open(f"{node.shard:05d}-")
         self._writer = JournalWriter(journal, client, *span, adopted=adopted)
         config = spec.config
-        attempts = config.cluster.attempts
-        self._generators = Pool(generators, client, config.generator.max_in_flight, attempts)
-        self._rewards = Pool(rewards, client, config.reward.max_in_flight, attempts)
         self._wake, self._closing = asyncio.Event(), asyncio.Event()
-        self._generators.on_lost = self._rewards.on_lost = self._wake.set
+        self._pools = {
+            name: Pool(replicas[name], client, section.max_in_flight, config.cluster.attempts)
+            for name, section in config.models.items()
+        }
+        for pool in self._pools.values():
+            pool.on_lost = self._wake.set
         self._driver = Driver(turns=_turns(config.cluster.segment, node.segment))
         self._prompts: dict[str, Prompt] = {}
         self._outcomes: dict[str, Outcome | Suspended] = {}
         self._pending: dict[str, dict[str, Any]] = {}
         self._counts: Counter[str] = Counter()
         sources = Sources(
-            _tokenizer(config.generator),
             journal.read(parts, self._shard.column(ID).to_pylist(), adopted),
-            self._generators,
-            self._rewards,
+            {
+                role: Writer(role, section, spec.generators[role], _tokenizer(section), self._pools[role])
+                for role, section in config.generators.items()
+            },
+            self._pools["reward"],
             read_grants(self._folder, self._shard.column(ID).to_pylist()),
             self._carried_before(),
         )
@@ -96,9 +103,8 @@ class Runner:
         finally:  # whatever has arrived is kept, also when the node fails or is cancelled
             self._closing.set()
             reporter.cancel()
-            await asyncio.gather(
-                flusher, reporter, self._generators.close(), self._rewards.close(), return_exceptions=True
-            )
+            closing = [pool.close() for pool in self._pools.values()]
+            await asyncio.gather(flusher, reporter, *closing, return_exceptions=True)
             self._flush()
         return self._commit()
 
@@ -136,7 +142,7 @@ class Runner:
         if room < 1:
             text = f"the prompt has {len(token_ids)} tokens and leaves no room for a response in {tokenizer.context}"
             return RowError("prompt", "PromptTooLong", text)
-        return Prompt(name, content, token_ids, min(config.generator.max_tokens, room))
+        return Prompt(name, content, token_ids, min(config.generator.max_tokens, room), config.critic is not None)
 
     async def _drain(self, flusher: asyncio.Task[None]) -> None:
         while True:
@@ -149,9 +155,11 @@ class Runner:
                 return
             await self._wake.wait()
             self._wake.clear()
-            for error in (self._generators.lost, self._rewards.lost, flusher.exception() if flusher.done() else None):
-                if error is not None:
-                    raise error
+            for name, pool in self._pools.items():
+                if pool.lost is not None:
+                    raise _lost(name, pool.lost)
+            if flusher.done() and (error := flusher.exception()):
+                raise error
 
     def _tell(self, ask: Ask, reply: Any) -> None:
         self._driver.tell(ask, reply)
@@ -210,9 +218,9 @@ class Runner:
         waiting = sum(self._outcomes[name] == Suspended("grant") for name in suspended)
         counts: dict[str, float] = {**self._counts, "ended": len(ended)}
         counts["carried"] = sum(self._fulfiller.replies[name] for name in suspended)
-        counts["deaths"] = self._generators.deaths + self._rewards.deaths
+        counts["deaths"] = sum(pool.deaths for pool in self._pools.values())
         counts["runner_cpu_s"] = round(time.process_time() - self._cpu_s, 3)
-        counts["resent"] = self._generators.resent + self._rewards.resent
+        counts["resent"] = sum(pool.resent for pool in self._pools.values())
         outcome = Advanced(waiting=waiting, unfinished=len(suspended) - waiting)
         record = NodeRecord(self._node.name, outcome, tuple(files), counts)
         commit_node(self._folder, self._spec.plan, record)
@@ -223,6 +231,11 @@ class Runner:
         rows = [_outcome_row(name, o, method) for name, o in ended.items()]
         schema = outcomes_schema(plugin.columns(method))
         return self._folder.write_table(outcomes_name(self._node), pa.Table.from_pylist(rows, schema=schema))
+
+
+def _lost(name: str, error: BaseException) -> BaseException:
+    """Why a pool was lost, in the words of its section."""
+    return PoolLost(plugin.respelled(str(error), name)) if name == "critic" and isinstance(error, PoolLost) else error
 
 
 def _turns(segment: int | None, number: int) -> int | None:
@@ -257,7 +270,7 @@ _TOKENIZERS: dict[str, Tokenizer] = {}
 
 
 def _tokenizer(config: GeneratorConfig) -> Tokenizer:
-    """The generator's tokenizer, loaded once per process: Ray reuses workers for many nodes."""
+    """A generator's tokenizer, loaded once per process: Ray reuses workers for many nodes."""
     name = repr(config)
     if name not in _TOKENIZERS:
         _TOKENIZERS[name] = plugin.load("generator", config.engine).load_tokenizer(config)

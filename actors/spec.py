@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from actors.protocol import Tokenizer
 from pipeline import fingerprints, plugin
-from pipeline.sections import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.sections import GeneratorConfig, RunConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.manifest import Plan, adopt_plan
 from pipeline.storage.source import Source
+from pipeline.types import Role
 
 
 @dataclass(frozen=True)
 class RunSpec:
     """What every node of a run needs to know. Small, since it travels with each of them.
 
-    ``generator`` and ``scorer`` are the fingerprints of all that shapes a response and a reward; ``data`` names the
-    input, ``journal`` is the URL of the journal.
+    ``generators`` holds the fingerprint of all that shapes a text, by the role of the model that writes it, and
+    ``scorer`` that of a reward; ``data`` names the input, ``journal`` is the URL of the journal.
     """
 
     config: RunConfig
     plan: Plan
-    generator: str
+    generators: Mapping[Role, str]
     scorer: str
     data: str
     journal: str
@@ -31,15 +35,15 @@ class RunSpec:
 
 def make_spec(config: RunConfig, source: Source, folder: Folder) -> RunSpec:
     """The spec of a run in its folder. Raises ``RunDirectoryError`` if another run lies there."""
-    tokenizer = plugin.load("generator", config.generator.engine).load_tokenizer(config.generator)
+    tokenizers = {role: _tokenizer_fingerprint(role, section) for role, section in config.generators.items()}
     scorer = plugin.load("reward", config.reward.engine).fingerprint(config.reward)
-    values = plan_values(config, source, tokenizer.fingerprint, scorer)
+    values = plan_values(config, source, tokenizers, scorer)
     method = plugin.load("method", config.method.name)
     horizon = tuple(f"method.{key}" for key in getattr(method, "HORIZON", ()))
     return RunSpec(
         config=config,
         plan=adopt_plan(folder, values, horizon, _names(config)),
-        generator=fingerprints.generator(values),
+        generators={role: fingerprints.generator(values, role) for role in config.generators},
         scorer=fingerprints.scorer(values),
         data=fingerprints.data(values["data.input"]),
         journal=config.journal or f"{folder.url}/candidates",
@@ -48,12 +52,12 @@ def make_spec(config: RunConfig, source: Source, folder: Folder) -> RunSpec:
 
 def _names(config: RunConfig) -> dict[str, str]:
     """What people call the values that are fingerprints."""
-    return {"generator.model": config.generator.model, "reward.model": config.reward.model}
+    return {f"{name}.model": section.model for name, section in config.models.items()}
 
 
-def plan_values(config: RunConfig, source: Source, tokenizer: str, scorer: str) -> dict[str, Any]:
+def plan_values(config: RunConfig, source: Source, tokenizers: Mapping[Role, str], scorer: str) -> dict[str, Any]:
     """Everything that shapes the output, flat, by configuration key; nothing that doesn't."""
-    generator, data = config.generator, config.data
+    data = config.data
     method = {f"method.{k}": v for k, v in dataclasses.asdict(config.method).items()}
     policy = {f"policy.{k}": v for k, v in dataclasses.asdict(config.policy).items()}
     return {
@@ -65,13 +69,29 @@ def plan_values(config: RunConfig, source: Source, tokenizer: str, scorer: str) 
         "data.shard_rows": data.shard_rows,
         **method,
         **policy,
-        "generator.engine": generator.engine,
-        "generator.model": tokenizer,
-        "generator.max_tokens": generator.max_tokens,
-        "generator.temperature": generator.temperature,
-        "generator.top_p": generator.top_p,
-        "generator.seed_requests": generator.seed_requests,
+        **{k: v for role, section in config.generators.items() for k, v in _shaping(role, section, tokenizers[role])},
         "reward.engine": config.reward.engine,
         "reward.model": scorer,
         "reward.think": config.reward.think,
     }
+
+
+def _shaping(role: Role, section: GeneratorConfig, tokenizer: str) -> list[tuple[str, Any]]:
+    """What of a generator section shapes its texts."""
+    shaping = {
+        "engine": section.engine,
+        "model": tokenizer,
+        "max_tokens": section.max_tokens,
+        "temperature": section.temperature,
+        "top_p": section.top_p,
+        "seed_requests": section.seed_requests,
+    }
+    return [(f"{role}.{key}", value) for key, value in shaping.items()]
+
+
+def _tokenizer_fingerprint(role: Role, section: GeneratorConfig) -> str:
+    try:
+        tokenizer: Tokenizer = plugin.load("generator", section.engine).load_tokenizer(section)
+    except ConfigError as error:
+        raise ConfigError(plugin.respelled(str(error), role)) from None
+    return tokenizer.fingerprint

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from actors.reporting import Pace
 from actors.session import Progress
+from pipeline.sections import RunConfig
 
 LINE_EVERY_S = 10.0
 WINDOW_S = 15.0
@@ -64,6 +65,11 @@ class Display:
         elif rates["rows"] > 0:
             parts.append(f"{duration((progress.total - progress.rows) / rates['rows'])} left")
         return " · ".join(parts)
+
+
+def models(config: RunConfig) -> str:
+    """Which models a run has, and on which engines."""
+    return ", ".join(f"{name} {section.model} on {section.engine}" for name, section in config.models.items())
 
 
 def duration(seconds: float) -> str:

@@ -17,12 +17,29 @@ from pipeline import plugin
 from pipeline.errors import ConfigError
 from pipeline.run_checks import check_run
 from pipeline.sampling import refused
-from pipeline.sections import ClusterConfig, DataConfig, RunConfig
+from pipeline.sections import (
+    ClusterConfig,
+    DataConfig,
+    GeneratorConfig,
+    MethodConfig,
+    PolicyConfig,
+    RewardConfig,
+    RunConfig,
+)
 
 CONF = Path(conf.__file__).parent
 """The gallery: ``job/`` holds runs, the other folders the defaults of each plugin."""
 
-PLUGIN_SECTIONS = {"method": "name", "policy": "name", "generator": "engine", "reward": "engine"}
+PLUGIN_SECTIONS = {"method": "name", "policy": "name", "generator": "engine", "critic": "engine", "reward": "engine"}
+BASES: dict[str, Any] = {
+    "method": MethodConfig,
+    "policy": PolicyConfig,
+    "generator": GeneratorConfig,
+    "critic": GeneratorConfig,
+    "reward": RewardConfig,
+}
+OPTIONAL = ("critic",)
+"""Plugin sections that a run may be without."""
 T = TypeVar("T")
 
 
@@ -78,6 +95,8 @@ def build(settings: Mapping[str, Any]) -> RunConfig:
     run.data = section("data", DataConfig, _mapping("data", settings))
     run.cluster = section("cluster", ClusterConfig, _mapping("cluster", settings))
     for kind, field in PLUGIN_SECTIONS.items():
+        if kind in OPTIONAL and settings.get(kind) is None:
+            continue
         setattr(run, kind, _plugin_section(kind, field, _mapping(kind, settings, field)))
     check_run(run)
     return run
@@ -127,7 +146,9 @@ def _spelled_out(override: str) -> str:
     if "=" not in override:
         raise ConfigError(f"{override!r} is neither a file nor an override: write key=value")
     key, value = override.split("=", 1)
-    return f"{key}.{PLUGIN_SECTIONS[key]}={value}" if key in PLUGIN_SECTIONS else override
+    if key not in PLUGIN_SECTIONS or (key in OPTIONAL and value in ("null", "")):
+        return override
+    return f"{key}.{PLUGIN_SECTIONS[key]}={value}"
 
 
 def _mapping(section: str, settings: Mapping[str, Any], name_field: str | None = None) -> dict[str, Any]:
@@ -147,9 +168,7 @@ def plugin_section(kind: str, settings: Mapping[str, Any]) -> Any:
 
 
 def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any:
-    default = next(f.default_factory for f in dataclasses.fields(RunConfig) if f.name == kind)
-    assert default is not dataclasses.MISSING
-    name = str(settings.get(name_field) or getattr(default(), name_field))
+    name = str(settings.get(name_field) or getattr(BASES[kind], name_field))
     if name == "auto" and name_field == "engine":  # a policy may well be called auto
         name = _resolve_auto(kind, settings)
     settings[name_field] = name
@@ -159,7 +178,8 @@ def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any
         try:
             validate(found)
         except ValueError as error:
-            raise ConfigError(str(error)) from None
+            said = plugin.respelled(str(error), kind) if kind == "critic" else str(error)
+            raise ConfigError(said) from None
     return found
 
 
@@ -173,8 +193,8 @@ def _over(schema: type[Any], below: Mapping[str, Any], above: Mapping[str, Any])
 
 
 def defaults(kind: str, name: str) -> dict[str, Any]:
-    """The plugin's own YAML, ``conf/KIND/NAME.yaml``; empty if it has none."""
-    path = CONF / kind / f"{name}.yaml"
+    """The plugin's own YAML, ``conf/KIND/NAME.yaml``; empty if it has none. A critic's are those of a generator."""
+    path = CONF / ("generator" if kind == "critic" else kind) / f"{name}.yaml"
     if not path.is_file():
         return {}
     loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from pipeline.keys import Key
-from pipeline.types import Candidate, Kind, Message, Result, Text
+from pipeline.types import Candidate, Kind, Message, Result, Role, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class Sample:
 
     Text ``i`` (0 <= i < n) is named ``key.child(start + i)``, and ``start + i`` is its ``index`` in the candidates
     table. ``max_tokens``: the most tokens of each (those of a response, unless given). The messages are rendered once.
+    ``role``: which model writes them; a method may ask for the critic only where ``Prompt.critic`` says there is one.
     """
 
     key: Key
@@ -69,13 +70,18 @@ class Sample:
     step: int = 0
     max_tokens: int | None = None
     quoted: Quoted | None = None
+    role: Role = "generator"
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many tokens a reply to ``messages`` could have: the context less the messages, negative if they exceed it."""
+    """How many tokens a reply to ``messages`` could have: the context less the messages, negative if they exceed it.
+
+    Context and tokens are those of the model that ``role`` names.
+    """
 
     messages: tuple[Message, ...]
+    role: Role = "generator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,16 +176,17 @@ def sample(
     step: int = 0,
     max_tokens: int | None = None,
     quoted: Quoted | None = None,
+    role: Role = "generator",
 ) -> Generator[Effect, Reply, tuple[Text, ...]]:
     """``texts = yield from sample(key, messages, n)``: a ``Sample`` whose reply has its type."""
-    reply = yield Sample(key, messages, n, start, kind, step, max_tokens, quoted)
+    reply = yield Sample(key, messages, n, start, kind, step, max_tokens, quoted, role)
     assert isinstance(reply, tuple)
     return tuple(t for t in reply if isinstance(t, Text))
 
 
-def room(messages: tuple[Message, ...]) -> Generator[Effect, Reply, int]:
+def room(messages: tuple[Message, ...], role: Role = "generator") -> Generator[Effect, Reply, int]:
     """``left = yield from room(messages)``: a ``Room`` whose reply has its type."""
-    reply = yield Room(messages)
+    reply = yield Room(messages, role)
     assert isinstance(reply, int)
     return reply
 

@@ -9,10 +9,13 @@ from typing import Any
 from pipeline.keys import digest
 
 
-def generator(values: Mapping[str, Any]) -> str:
-    """All that shapes a response but its key and tokens, from a plan's values. 32 hex digits."""
-    shaped = {k: v for k, v in values.items() if k.startswith("generator.") or k == "data.template"}
-    return digest((json.dumps(shaped, sort_keys=True),)).hex()
+def generator(values: Mapping[str, Any], role: str = "generator") -> str:
+    """All that shapes a text but its key and tokens, from a plan's values. 32 hex digits.
+
+    It doesn't tell roles apart: a critic with the generator's settings has the generator's name.
+    """
+    shaped = {f"generator.{k.removeprefix(f'{role}.')}": v for k, v in values.items() if k.startswith(f"{role}.")}
+    return digest((json.dumps(shaped | {"data.template": values["data.template"]}, sort_keys=True),)).hex()
 
 
 def scorer(values: Mapping[str, Any]) -> str:

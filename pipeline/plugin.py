@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import pkgutil
+import re
 from importlib import import_module
 from types import ModuleType
 
@@ -17,12 +18,13 @@ PACKAGES = {
     "method": "pipeline.methods",
     "policy": "pipeline.policies",
     "generator": "actors.engines",
+    "critic": "actors.engines",
     "reward": "actors.rewards",
 }
 
 
 def names(kind: str) -> list[str]:
-    """The plugins of a kind (``method``, ``policy``, ``generator``, ``reward``), sorted."""
+    """The plugins of a kind (``method``, ``policy``, ``generator``, ``critic``, ``reward``), sorted."""
     package = import_module(PACKAGES[kind])
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg)
 
@@ -47,3 +49,8 @@ def nearest(word: str, known: list[str]) -> str:
     """`` (did you mean 'x'?)`` for the closest known word, or nothing."""
     found = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def respelled(message: str, section: str) -> str:
+    """An engine's message, in which keys are called ``generator.KEY``, for the section that the engine stands in."""
+    return re.sub(r"\bgenerator(?=\.\w|'s )", section, message)

@@ -154,6 +154,7 @@ def _converse(
             step=step.number,
             max_tokens=talk.caps[stage],
             quoted=Quoted(step.chosen.key, step.rejected.key if step.rejected else None, talk.shortened),
+            role=talk.roles[stage],
         )
         step.tokens += sum(text.generated_tokens for text in texts)
         talk.replies.append(cache.answer(texts[0].text))

@@ -6,7 +6,7 @@ import math
 
 from pipeline import plugin
 from pipeline.errors import ConfigError
-from pipeline.sections import RunConfig
+from pipeline.sections import GeneratorConfig, RunConfig
 
 TEMPLATES = ("auto", "chat", "raw")
 THINK = ("strip", "keep")
@@ -32,12 +32,11 @@ def check_run(run: RunConfig) -> None:
         raise ConfigError(f"cluster.segment = {run.cluster.segment}: it must be at least 1 step, or null for all")
     if run.data.limit is not None and run.data.limit < 1:
         raise ConfigError(f"data.limit = {run.data.limit}: it must be at least 1, or null for all rows")
-    if not run.generator.temperature >= 0:
-        raise ConfigError(f"generator.temperature = {run.generator.temperature}: it must not be negative")
+    for name, generator in run.generators.items():
+        _check_sampling(name, generator)
+    _check_critic(run)
     if run.generator.temperature == 0 and getattr(run.method, "n", 1) > 1:
         raise ConfigError("generator.temperature = 0 makes all draws the same: set method.n=1, or a temperature")
-    if not 0 < run.generator.top_p <= 1:
-        raise ConfigError(f"generator.top_p = {run.generator.top_p}: it must lie in (0, 1]")
     if check := getattr(plugin.load("method", run.method.name), "validate_generator", None):
         try:
             check(run.method, run.generator)
@@ -47,15 +46,32 @@ def check_run(run: RunConfig) -> None:
         raise ConfigError(f"seed = {run.seed}: it must not be negative")
 
 
+def _check_sampling(name: str, generator: GeneratorConfig) -> None:
+    if not generator.temperature >= 0:
+        raise ConfigError(f"{name}.temperature = {generator.temperature}: it must not be negative")
+    if not 0 < generator.top_p <= 1:
+        raise ConfigError(f"{name}.top_p = {generator.top_p}: it must lie in (0, 1]")
+
+
+def _check_critic(run: RunConfig) -> None:
+    """A critic that nobody asks would take its GPUs for nothing."""
+    if run.critic is None:
+        return
+    asking = [name for name in plugin.names("method") if "critic" in getattr(plugin.load("method", name), "ROLES", ())]
+    if run.method.name not in asking:
+        raise ConfigError(
+            f"critic: method.name = {run.method.name} asks for no critiques; leave the section out (critic=null), or "
+            f"take a method that does: {', '.join(asking)}"
+        )
+
+
 def _check_amounts(run: RunConfig) -> None:
     """Counts of at least 1, shares of at least 0, and times above 0."""
     positive = {
         "data.shard_rows": run.data.shard_rows,
-        "generator.replicas": run.generator.replicas,
-        "generator.max_tokens": run.generator.max_tokens,
-        "generator.max_in_flight": run.generator.max_in_flight,
-        "reward.replicas": run.reward.replicas,
-        "reward.max_in_flight": run.reward.max_in_flight,
+        **{f"{name}.replicas": model.replicas for name, model in run.models.items()},
+        **{f"{name}.max_in_flight": model.max_in_flight for name, model in run.models.items()},
+        **{f"{name}.max_tokens": generator.max_tokens for name, generator in run.generators.items()},
         "cluster.shards_in_flight": run.cluster.shards_in_flight,
         "cluster.attempts": run.cluster.attempts,
         "policy.lag": run.policy.lag,
@@ -64,17 +80,15 @@ def _check_amounts(run: RunConfig) -> None:
         if value < 1:
             raise ConfigError(f"{key} = {value}: it must be at least 1")
     for key, amount in (
-        ("generator.cpus", run.generator.cpus),
-        ("generator.gpus", run.generator.gpus),
-        ("reward.cpus", run.reward.cpus),
-        ("reward.gpus", run.reward.gpus),
+        *((f"{name}.cpus", model.cpus) for name, model in run.models.items()),
+        *((f"{name}.gpus", model.gpus) for name, model in run.models.items()),
         ("cluster.runner_cpus", run.cluster.runner_cpus),
         ("cluster.flush_s", run.cluster.flush_s),
     ):
         if amount is not None and not 0 <= amount < math.inf:
             raise ConfigError(f"{key} = {amount}: it must be a number of at least 0")
-    for section in ("generator", "reward"):
+    for section, model in run.models.items():
         for key in ("load_s", "hang_s"):
-            seconds = getattr(getattr(run, section), key)
+            seconds = getattr(model, key)
             if seconds is not None and not seconds > 0:
                 raise ConfigError(f"{section}.{key} = {seconds}: give seconds, or null for no limit")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.types import Role
+
 
 @dataclass
 class DataConfig:
@@ -145,7 +147,11 @@ class ClusterConfig:
 
 @dataclass
 class RunConfig:
-    """One run. The plugin sections hold the ``Config`` of the plugin that they name."""
+    """One run. The plugin sections hold the ``Config`` of the plugin that they name.
+
+    ``critic``: a second generator section, for the texts that a method wants about responses (TPO's critiques and
+    advice); by default the generator writes them too. It has replicas of its own.
+    """
 
     out: str = ""
     seed: int = 0
@@ -154,5 +160,20 @@ class RunConfig:
     method: MethodConfig = field(default_factory=MethodConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    critic: GeneratorConfig | None = None
     reward: RewardConfig = field(default_factory=RewardConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+
+    @property
+    def generators(self) -> dict[Role, GeneratorConfig]:
+        """The sections of the models that write, by role."""
+        own: dict[Role, GeneratorConfig] = {"generator": self.generator}
+        return own if self.critic is None else own | {"critic": self.critic}
+
+    @property
+    def models(self) -> dict[str, GeneratorConfig | RewardConfig]:
+        """The sections of all models that the run has replicas of, by name."""
+        found: dict[str, GeneratorConfig | RewardConfig] = {"generator": self.generator}
+        if self.critic is not None:
+            found["critic"] = self.critic
+        return found | {"reward": self.reward}

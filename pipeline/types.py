@@ -11,6 +11,9 @@ FinishReason = Literal["stop", "length"]
 
 Kind = Literal["sample", "proposal", "revision", "critique", "given", "grant"]
 
+Role = Literal["generator", "critic"]
+"""Which model writes a text. The generator writes every response; a critic, where a run has one, writes about them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -29,13 +32,15 @@ class Prompt:
     """One input row, rendered.
 
     ``token_ids`` is the prompt through the generator's template, at most one BOS. ``max_tokens`` is the most
-    tokens a *whole* response to this prompt may have, its end token included (at least 1).
+    tokens a *whole* response to this prompt may have, its end token included (at least 1). ``critic``: whether the
+    run has a critic beside the generator.
     """
 
     id: str
     content: Content
     token_ids: tuple[int, ...]
     max_tokens: int
+    critic: bool = False
 
 
 @dataclass(frozen=True, slots=True)

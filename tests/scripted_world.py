@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.driver import Ask
 from pipeline.effects import Draw, Room, Sample, Score
-from pipeline.types import Candidate, Message, Prompt, RowError, Text
+from pipeline.types import Candidate, Message, Prompt, Role, RowError, Text
 from tests.toy_world import ToyWorld
 
 Writes = Callable[[str, int, int], str | RowError]
@@ -17,15 +17,21 @@ Writes = Callable[[str, int, int], str | RowError]
 class ScriptedWorld(ToyWorld):
     """``draws`` are the first responses, ``writes`` what follows; ``rewards``: of each text, 0.0 if it has none.
 
-    A token is two characters. ``asked`` holds every sample by its name, ``scored`` every response that was scored, and
-    ``scores`` the same by its name.
+    A token is two characters. ``context`` is the generator's, ``critic`` the critic's. ``asked`` holds every sample by
+    its name, ``scored`` every response that was scored, and ``scores`` the same by its name.
     """
 
     def __init__(
-        self, draws: Sequence[str], writes: Writes, rewards: Mapping[str, float], context: int = 100_000
+        self,
+        draws: Sequence[str],
+        writes: Writes,
+        rewards: Mapping[str, float],
+        context: int = 100_000,
+        critic: int = 100_000,
     ) -> None:
         super().__init__()
-        self._draws, self._writes, self._rewards, self._context = draws, writes, rewards, context
+        self._draws, self._writes, self._rewards = draws, writes, rewards
+        self._contexts: dict[Role, int] = {"generator": context, "critic": critic}
         self.asked: dict[Any, tuple[Sample, str | RowError]] = {}
         self.scored: list[str] = []
         self.scores: dict[Any, Score] = {}
@@ -43,10 +49,12 @@ class ScriptedWorld(ToyWorld):
             self.scored.append(effect.responses[ask.part])
             return self._rewards.get(effect.responses[ask.part], 0.0)
         if isinstance(effect, Room):
-            return self._context - tokens(effect.messages)
+            return self._contexts[effect.role] - tokens(effect.messages)
         assert isinstance(effect, Sample)
         assert effect.max_tokens is not None
-        assert tokens(effect.messages) + effect.max_tokens <= self._context, "a request exceeds the context"
+        assert tokens(effect.messages) + effect.max_tokens <= self._contexts[effect.role], (
+            "a request exceeds the context"
+        )
         stage = str(effect.key.path[-1])
         reply = self._writes(stage, effect.step, ask.index if stage == "rewrite" else 0)
         assert ask.key not in self.asked, "two texts share a name"

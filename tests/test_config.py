@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError
 
 BASE = ["out=x", "data.input=p.jsonl", "generator=toy", "reward=toy"]
 
+TPO = ["method=tpo"]
 QALIGN = ["method=qalign", "method.beta=0.5"]
 
 
@@ -57,7 +58,7 @@ def test_every_data_set_of_the_gallery_goes_with_every_job(part: Path, job: str)
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["methd.n=3"], r"unknown key 'methd' \(did you mean 'method'\?\); valid here: cluster, data"),
+        (["methd.n=3"], r"unknown key 'methd' \(did you mean 'method'\?\); valid here: cluster, critic, data"),
         (["data.promt=x"], r"unknown key 'data.promt' \(did you mean 'prompt'\?\)"),
         (["method.N=3"], r"unknown key 'method.N'"),
         (["generator.replica=3"], r"'generator.replica' \(did you mean 'replicas'\?\)"),
@@ -131,11 +132,48 @@ def test_every_data_set_of_the_gallery_goes_with_every_job(part: Path, job: str)
             r"generator.engine_args.override_generation_config.repetition_penalty is refused: a penalty",
         ),
         ([*QALIGN, "generator=vllm", "generator.engine_args.logits_processors=[x]"], r"logits_processors is refused"),
+        (
+            ["critic=toy"],
+            r"critic: method.name = best_of_n asks for no critiques; leave .* \(critic=null\), or .*: tpo",
+        ),
+        ([*QALIGN, "critic=toy"], r"critic: method.name = qalign asks for no critiques"),
+        ([*TPO, "critic.lettres=2", "critic.engine=toy"], r"key 'critic.lettres' \(did you mean 'letters'\?\)"),
+        ([*TPO, "critic=tyo"], r"no critic is called 'tyo' \(did you mean 'toy'\?\)"),
+        ([*TPO, "critic=toy", "critic.letters=27"], r"^critic.letters = 27: choose 1 to 26"),
+        ([*TPO, "critic=toy", "critic.cpus=many"], r"critic.cpus = 'many': expected a number"),
+        ([*TPO, "critic=openai", "critic.base_url=x"], r"^critic.base_url = 'x': give the server's"),
+        ([*TPO, "critic=vllm", "critic.temperature=-1"], r"critic.temperature = -1"),
+        ([*TPO, "critic=vllm", "critic.top_p=0"], r"critic.top_p = 0"),
+        ([*TPO, "critic=toy", "critic.replicas=0"], r"critic.replicas = 0: it must be at least 1"),
+        ([*TPO, "critic=toy", "critic.max_tokens=0"], r"critic.max_tokens = 0: it must be at least 1"),
+        ([*TPO, "critic=toy", "critic.gpus=-1"], r"critic.gpus = -1"),
+        ([*TPO, "critic=toy", "critic.hang_s=0"], r"critic.hang_s = 0"),
+        ([*TPO, "critic=[toy]"], r"critic"),
     ],
 )
 def test_mistakes_are_named(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load([], [*BASE, *overrides])
+
+
+def test_a_critic_is_a_generator_section_that_a_run_may_be_without(tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("method: tpo\ngenerator: toy\nreward: toy\ncritic: {engine: simulated, tokens: 9}\n")
+    base = ["out=x", "data.input=p"]
+    run = load([str(job)], base)
+    assert run.critic is not None
+    assert run.critic == load([], [*base, "generator.engine=simulated", "generator.tokens=9"]).generator
+    assert list(run.models) == ["generator", "critic", "reward"]
+    (tmp_path / "config.yaml").write_text(to_yaml(run))
+    assert load([str(tmp_path / "config.yaml")]) == run
+    other = load([str(job)], [*base, "critic=toy", "critic.letters=2"]).critic
+    assert other is not None
+    assert other.engine == "toy", "another engine makes way for its own settings"
+    for without in (load([str(job)], [*base, "critic=null"]), load([], [*BASE, "method=tpo"])):
+        assert without.critic is None
+        assert list(without.models) == ["generator", "reward"]
+        (tmp_path / "config.yaml").write_text(to_yaml(without))
+        assert load([str(tmp_path / "config.yaml")]) == without
 
 
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:

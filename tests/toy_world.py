@@ -10,15 +10,15 @@ from actors.engines.toy import END, ToyLanguageModel
 from actors.rewards.toy import reward
 from pipeline.driver import Ask, Driver, Suspended
 from pipeline.effects import Draw, Grant, Room, Sample, Score
-from pipeline.types import Candidate, Outcome, Prompt, Text
+from pipeline.types import Candidate, Outcome, Prompt, Role, Text
 
 WEIGHTS = {"a": 1.0, "b": -0.5}
 LETTERS = 2
 
 
-def toy_prompt(name: str = "row", max_tokens: int = 4) -> Prompt:
+def toy_prompt(name: str = "row", max_tokens: int = 4, *, critic: bool = False) -> Prompt:
     """A prompt of the toy model."""
-    return Prompt(name, name, tuple(32 + b for b in name.encode()), max_tokens)
+    return Prompt(name, name, tuple(32 + b for b in name.encode()), max_tokens, critic)
 
 
 def text(tokens: tuple[int, ...]) -> str:
@@ -27,16 +27,19 @@ def text(tokens: tuple[int, ...]) -> str:
 
 
 class ToyWorld:
-    """Answers asks from the toy model; ``seen`` records every draw's key."""
+    """Answers asks from the toy model; ``seen`` records every draw's key, ``roles`` who was to write."""
 
     def __init__(self, model: str = "toy", weights: Mapping[str, float] = WEIGHTS) -> None:
         self.model = ToyLanguageModel(model, LETTERS)
         self.weights = dict(weights)
         self.seen: list[Any] = []
+        self.roles: set[Role] = set()
 
     def answer(self, ask: Ask, prompt: Prompt) -> Any:
         """The reply to one part of an effect."""
         effect = ask.effect
+        if isinstance(effect, Room | Sample):
+            self.roles.add(effect.role)
         if isinstance(effect, Draw):
             return self._draw(ask, effect, prompt)
         if isinstance(effect, Score):

@@ -101,4 +101,8 @@ def threads_of(trace: Pass) -> list[list[Any]]:
     return list(chains.values())
 
 
-ACTORS: dict[str, type[Replica]] = {"generator": MeasuredGenerator, "reward": MeasuredReward}
+ACTORS: dict[str, type[Replica]] = {
+    "generator": MeasuredGenerator,
+    "critic": MeasuredGenerator,
+    "reward": MeasuredReward,
+}

@@ -96,7 +96,7 @@ def bench(config: RunConfig, scratch: Path) -> Iterator[Bench]:
     """Engines of this configuration in a cluster of their own, for as long as the block lasts."""
     with Cluster(config.cluster, ACTORS) as cluster:
         cluster.connect()
-        cluster.check_room(config.generator, config.reward)
+        cluster.check_room(config.models)
         yield Bench(config, scratch, cluster)
 
 

@@ -5,6 +5,10 @@ critique that compares them (the textual loss), for advice on the better one (th
 of it between tags, which are scored and join the cache (``refinement``). The answer is the best of the cache, or what
 another selection of ``best_of_n`` keeps of it. Between steps only the cache is carried on: prompts don't grow.
 
+One model writes all of it, unless the run has a critic: then critiques and advice are the critic's, while draws and
+rewrites, which are responses, stay the generator's. A critic changes no first draw. ``generated_tokens`` counts both
+models' texts; the journal's column ``generator`` tells them apart.
+
 Names: the draws that start the cache are those of ``best_of_n``, so that without steps the two are the same. Everything
 else is named after its step; more steps extend what is there.
 """
@@ -26,6 +30,8 @@ from pipeline.refinement import Cache, Step, refine
 from pipeline.types import Prompt, Result
 
 HORIZON = ("steps",)
+ROLES = ("generator", "critic")
+"""Whose texts it asks for; a run whose method doesn't name the critic can't have one."""
 VARIANTS = ("tpo", "revision")
 COUNTS = ("added", "invalid", "empty", "duplicate", "steps_alone", "steps_shortened", "steps_left_out")
 COLUMNS: dict[str, type] = {**dict.fromkeys(COUNTS, int), "trajectory": str}

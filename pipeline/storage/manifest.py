@@ -105,7 +105,7 @@ def _difference(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> 
     if key == "data.input" and there and here:
         return _input_difference({f["file"]: f for f in there}, {f["file"]: f for f in here})
     names = before.get("names", {}).get(key), now["names"].get(key)
-    if None not in names:
+    if None not in names or (None in (there, here) and any(names)):  # a section may stand on one side only
         there, here = names
         if there == here:
             return [f"{_short(here)} has changed since: other weights, tokenizer, template or options"]

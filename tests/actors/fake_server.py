@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +77,26 @@ class FakeServer:
         finally:
             self._over.set()
             await runner.cleanup()
+
+    @contextmanager
+    def in_thread(self) -> Iterator[FakeServer]:
+        """Serves on an event loop of its own, for tests that block theirs."""
+        ready, loop, done = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
+
+        async def main() -> None:
+            async with self.running():
+                ready.set()
+                await done.wait()
+
+        thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
+        thread.start()
+        assert ready.wait(30)
+        try:
+            yield self
+        finally:
+            loop.call_soon_threadsafe(done.set)
+            thread.join()
+            loop.close()
 
 
 def message(text: str | None, finish: str = "stop", **more: Any) -> dict[str, Any]:

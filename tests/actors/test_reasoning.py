@@ -98,7 +98,7 @@ def test_rewards_do_not_see_thoughts_and_tables_do(think: str | None, scored: st
     spec = spec_of(tmp_path, **({} if think is None else {"think": think}))
     pool, kept, told = RecordingPool(), [], []
     response = "<think>w1</think> so w2"
-    sources = Sources(cast(Any, None), Replies(CANDIDATES.empty_table()), cast(Pool, pool), cast(Pool, pool))
+    sources = Sources(Replies(CANDIDATES.empty_table()), {}, cast(Pool, pool))
     fulfiller = Fulfiller(spec, sources, lambda _, reply: told.append(reply), kept.append, Counter())
     ask = Ask(row="r", turn=0, part=0, effect=Score(Key(1, "r"), (response,)))
     fulfiller.dispatch(ask, Prompt("r", "hi", (1, 2), 8))
@@ -112,7 +112,7 @@ def test_what_the_reward_sees_belongs_to_its_name(tmp_path: Path) -> None:
     strip, keep = (spec_of(tmp_path, think=think) for think in ("strip", "keep"))
     assert strip.scorer == spec_of(tmp_path).scorer != keep.scorer
     assert keep.scorer == digest(("toy", keep.plan.values["reward.model"])).hex()
-    assert (strip.plan.values["reward.think"], strip.generator) == ("strip", keep.generator)
+    assert (strip.plan.values["reward.think"], strip.generators) == ("strip", keep.generators)
 
 
 def test_another_word_for_it(tmp_path: Path) -> None:

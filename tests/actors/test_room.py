@@ -79,6 +79,10 @@ def test_a_shortage_names_the_resource_and_the_keys() -> None:
         [Room(8.0, [1.0, 1.0])], needs, needs[0]
     )
     assert "too few CPUs" in shortage([Room(1.0, [1.0] * 4)], needs, needs[0])
+    critics = [*needs, gpu("critic", 1), gpu("critic", 1)]
+    said = shortage([Room(8.0, [1.0, 1.0])], critics, critics[0])
+    assert "2 generator, 2 critic and 1 reward replicas and a runner need 5, the cluster has 2" in said
+    assert "lower generator.replicas, critic.replicas or reward.replicas, or what each takes (" in said
     wide = [gpu("generator", 4), Need("runner", 0.25)]
     said = shortage([Room(8.0, [1.0] * 2)] * 2, wide, wide[0])
     assert "a generator takes 4 GPUs" in said
@@ -154,3 +158,5 @@ def test_what_others_hold_is_waited_for_a_moment_then_said(monkeypatch: pytest.M
     monkeypatch.setattr(cluster, "FREE_S", -1.0)
     with pytest.raises(RunFailed, match=r"GPUs are in use: this run needs 3 more, 2 of 4 are free; wait for the other"):
         cluster._await_free([gpu("generator", 3)])
+    with pytest.raises(RunFailed, match=r"or lower generator\.replicas, critic\.replicas and reward\.replicas"):
+        cluster._await_free([gpu("generator", 1), gpu("critic", 2)])

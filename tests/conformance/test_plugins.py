@@ -129,6 +129,16 @@ def test_rows_do_not_see_each_other(name: str) -> None:
     assert together["r0"] == alone["r0"]
 
 
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("critic", [False, True])
+def test_a_method_asks_no_model_that_it_does_not_name(name: str, critic: bool) -> None:
+    module, world, prompt = plugin.load("method", name), ToyWorld(), toy_prompt("r", critic=critic)
+    world.run({"r": module.run(prompt, config_of("method", name), Key(7, "r"))}, {"r": prompt})
+    roles = getattr(module, "ROLES", ("generator",))
+    assert world.roles <= set(roles if critic else roles[:1])
+    assert ("critic" in world.roles) == (critic and "critic" in roles), "ROLES names a critic that is never asked"
+
+
 numbers = st.floats(-5, 5) | st.sampled_from([0.0, 1.0, 1.0, 2.0])
 odd = numbers | st.sampled_from([np.nan, np.inf, -np.inf, 1e300, -1e300, 5e-324])
 pools = st.lists(st.lists(numbers, max_size=6), min_size=1, max_size=8)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,22 +42,9 @@ class Troubled:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The server's URL; it runs on an event loop of its own."""
-    ready, loop = threading.Event(), asyncio.new_event_loop()
-    fake, over = FakeServer(Troubled()), asyncio.Event()
-
-    async def main() -> None:
-        async with fake.running():
-            ready.set()
-            await over.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
-    thread.start()
-    assert ready.wait(30)
-    yield fake.url
-    loop.call_soon_threadsafe(over.set)
-    thread.join()
-    loop.close()
+    """The server's URL."""
+    with FakeServer(Troubled()).in_thread() as fake:
+        yield fake.url
 
 
 def test_no_row_is_lost(server: str, ray_cluster: None, tmp_path: Path) -> None:

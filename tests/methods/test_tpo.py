@@ -324,6 +324,74 @@ def test_a_step_without_room_is_left_out_and_the_best_draw_is_the_answer() -> No
     assert [r["left_out"] for r in steps_of(result)] == [False, True, True]
 
 
+# A critic
+
+CRITICIZED = replace(PROMPT, critic=True)
+
+
+def in_contexts(generator: int, critic: int, reply: str = "short") -> tuple[Any, ScriptedWorld]:
+    def writes(stage: str, step: int, index: int) -> str:
+        return f"{S}better{index}{E}" if stage == "rewrite" else reply
+
+    world = ScriptedWorld(LONG, writes, {LONG[0]: 1.0}, generator, critic)
+    return run(settings(n=2, steps=2, max_tokens=CAPS), world, CRITICIZED), world
+
+
+def test_critiques_and_advice_are_the_critics_and_rewrites_the_generators() -> None:
+    world = ScriptedWorld(DRAWS, writing([f"{S}a{E}"] * 5), REWARDS)
+    run(settings(steps=2), world, CRITICIZED)
+    asked = {(e.key.path[-1], e.role) for e, _ in world.asked.values()}
+    assert asked == {("critique", "critic"), ("advice", "critic"), ("rewrite", "generator")}
+    alone = ScriptedWorld(DRAWS, writing([f"{S}a{E}"] * 5), REWARDS)
+    run(settings(steps=2), alone)
+    assert {e.role for e, _ in alone.asked.values()} == {"generator"}
+    assert {k: (e.messages, e.max_tokens) for k, (e, _) in world.asked.items()} == {
+        k: (e.messages, e.max_tokens) for k, (e, _) in alone.asked.items()
+    }, "in a context that holds everything, who is asked is all the difference"
+
+
+@hypothesis.settings(max_examples=40)
+@given(
+    generator=st.integers(100, 3000),
+    critic=st.integers(100, 3000),
+    reply=st.sampled_from(["short", "x" * 60, "x" * 400]),
+)
+def test_no_request_exceeds_the_context_of_the_model_it_goes_to(generator: int, critic: int, reply: str) -> None:
+    result, world = in_contexts(generator, critic, reply)
+    assert isinstance(result, Result), result
+    for effect, _ in world.asked.values():
+        marks = effect.messages[0].content.count("characters left out")
+        assert effect.quoted is not None
+        assert bool(marks) == bool(effect.quoted.shortened)
+    if len(reply) <= 2 * CAPS["critique"]:  # as the caps have it
+        begun = {e.step for e, _ in world.asked.values()}
+        assert {e.step for e, _ in world.asked.values() if e.role == "generator"} == begun, "critiques for nothing"
+
+
+@pytest.mark.parametrize(("generator", "critic"), [(3000, 1000), (1000, 3000)])
+def test_each_model_reads_quotations_as_long_as_its_own_context_holds(generator: int, critic: int) -> None:
+    _, world = in_contexts(generator, critic)
+    whole = {stage: "left out" not in sent(world, stage)[0].content for stage in ("critique", "advice", "rewrite")}
+    assert whole == {"critique": critic == 3000, "advice": critic == 3000, "rewrite": generator == 3000}
+    for stage, role in (("critique", "critic"), ("advice", "critic"), ("rewrite", "generator")):
+        quoted = sample_of(world, stage).quoted
+        assert quoted is not None
+        assert bool(quoted.shortened) == ({"generator": generator, "critic": critic}[role] == 1000)
+    assert sent(world, "critique")[0] == sent(world, "advice")[0], "the critic's two turns share their prefix"
+    if critic == 1000:
+        used = tokens(sent(world, "critique")) + CAPS["critique"] + CAPS["advice"] + len(settings().prompts.advice) // 2
+    else:
+        used = tokens(sent(world, "rewrite")) + CAPS["rewrite"]
+    assert 1000 - 4 < used <= 1000, "there was room for more"
+
+
+@pytest.mark.parametrize(("generator", "critic"), [(600, 3000), (3000, 400)])
+def test_a_step_that_one_of_the_models_has_no_room_for_asks_neither(generator: int, critic: int) -> None:
+    result, world = in_contexts(generator, critic)
+    assert not world.asked
+    assert (result.response, result.steps, result.columns["steps_left_out"]) == (LONG[0], 1, 2)
+
+
 # What it shares and extends
 
 
