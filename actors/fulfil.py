@@ -6,7 +6,7 @@ journal, under the digest of everything that shaped it.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from pipeline.driver import Ask, PartReply, Suspended
 from pipeline.effects import Draw, Grant, Room, Sample, Score, Verdict
 from pipeline.kernels.thinking import without_thinking
 from pipeline.keys import Key
-from pipeline.storage.journal import Replies, draw_digest, reply_digest
+from pipeline.storage.journal import Replies, draw_digest, given_digest, reply_digest
 from pipeline.types import Candidate, Message, Prompt, RowError, Text
 
 
@@ -57,6 +57,8 @@ class Fulfiller:
         """Rows that wait for a grant, and what they showed."""
         self.drawn: Counter[str] = Counter()
         """Draws of each row that have a reward, the journal's included."""
+        self.scored: defaultdict[str, list[str]] = defaultdict(list)
+        """The ``key`` of every candidate of each row that has a reward, the journal's included."""
 
     def dispatch(self, ask: Ask, prompt: Prompt) -> None:
         """Begins to find the reply; may tell it at once."""
@@ -87,7 +89,7 @@ class Fulfiller:
 
     def _draw(self, ask: Ask, effect: Draw, prompt: Prompt) -> None:
         draw = draw_digest(self._spec.generator, ask.key, prompt.token_ids, effect.prefix)
-        if known := self._recall(draw, self._spec.scorer):
+        if known := self._recall(ask, draw, self._spec.scorer):
             row = self._sources.replies.open_row(reply_digest(draw, self._spec.scorer))
             if row is not None and row["accepted"] is None:  # its node was killed before it could say
                 self._unjudged[ask.key] = row
@@ -114,7 +116,7 @@ class Fulfiller:
         cap = min(effect.max_tokens or config.generator.max_tokens, context - len(token_ids))
         draw = draw_digest(f"{self._spec.generator} max_tokens={cap}", ask.key, token_ids, ())
         self._named[ask.key] = draw
-        if known := self._recall(draw, ""):
+        if known := self._recall(ask, draw, ""):
             self._tell(ask, _text(known))
             return
 
@@ -164,17 +166,20 @@ class Fulfiller:
 
     def _score_given(self, ask: Ask, effect: Score, prompt: Prompt) -> None:
         response = effect.responses[ask.part]
-        draw = draw_digest(f"given {response}", ask.key, prompt.token_ids, ())
+        draw = given_digest(response, ask.key, prompt.content)
         self._named[ask.key] = draw
-        if known := self._recall(draw, self._spec.scorer):
+        if known := self._recall(ask, draw, self._spec.scorer):
             self._tell(ask, known.reward)
             return
         self._score(ask, draw, Candidate(response, (), "stop"), prompt)
 
-    def _recall(self, draw: str, scorer: str) -> Candidate | None:
-        known = self._sources.replies.scored(reply_digest(draw, scorer))
+    def _recall(self, ask: Ask, draw: str, scorer: str) -> Candidate | None:
+        key = reply_digest(draw, scorer)
+        known = self._sources.replies.scored(key)
         if known is not None:
             self._counts["recalled"] += 1
+            if scorer:
+                self.scored[ask.row].append(key)
         return known
 
     def _generate(
@@ -218,6 +223,7 @@ class Fulfiller:
                 self._unjudged[ask.key] = row
             self._keep(row)
             self.drawn[ask.row] += 1
+            self.scored[ask.row].append(row["key"])
             self._tell(ask, scored if isinstance(ask.effect, Draw) else reply)
 
         strips = self._spec.config.reward.think == "strip"

@@ -65,6 +65,7 @@ def plan_values(config: RunConfig, source: Source, tokenizer: str, scorer: str) 
         "data.prompt": data.prompt,
         "data.id": data.id,
         "data.template": data.template,
+        **{f"data.{key}": value for key in ("responses", "transcript") if (value := getattr(data, key)) is not None},
         "data.shard_rows": data.shard_rows,
         **method,
         **policy,

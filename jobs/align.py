@@ -10,7 +10,7 @@ from rich.console import Console
 from actors.cluster import Cluster
 from actors.executor import Executor
 from jobs.command import guarded, load_arguments
-from jobs.display import Display, closing_table
+from jobs.display import Display, closing_table, models
 from pipeline.sections import RunConfig
 
 USAGE = """
@@ -49,8 +49,7 @@ def align(
     """
     console = console or Console(highlight=False)
     console.print(
-        f"{config.method.name} ({config.method.select}): generator {config.generator.model} "
-        f"on {config.generator.engine}, reward {config.reward.model} on {config.reward.engine} -> {config.out}",
+        f"{config.method.name} ({config.method.select}): {models(config)} -> {config.out}",
         soft_wrap=True,
     )
     with Display(config.method.name) as display:

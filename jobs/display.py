@@ -13,6 +13,7 @@ from rich.text import Text
 
 from actors.reporting import Pace
 from actors.session import Progress
+from pipeline.sections import RunConfig
 
 LINE_EVERY_S = 10.0
 WINDOW_S = 15.0
@@ -56,7 +57,7 @@ class Display:
             f"{draws:,.0f} draws" + (f" (+ {recalled:,.0f} from the journal)" if recalled else ""),
             f"{rates.get('generated_tokens', 0.0):,.0f} tokens/s",
         ]
-        if not (draws or recalled or progress.finished):
+        if not (draws or recalled or progress.counts.get("rewards") or progress.finished):
             return f"{parts[0]} · loading models ({duration(progress.seconds)})"
         if progress.finished:
             parts[2] = f"{tokens:,.0f} tokens"
@@ -64,6 +65,13 @@ class Display:
         elif rates["rows"] > 0:
             parts.append(f"{duration((progress.total - progress.rows) / rates['rows'])} left")
         return " · ".join(parts)
+
+
+def models(config: RunConfig) -> str:
+    """Which models a run uses, and on what."""
+    generator = f"generator {config.generator.model} on {config.generator.engine}"
+    reward = f"reward {config.reward.model} on {config.reward.engine}"
+    return reward if config.generator.none else f"{generator}, {reward}"
 
 
 def duration(seconds: float) -> str:
@@ -87,6 +95,6 @@ def closing_table(summary: Mapping[str, Any], out: str) -> Table:
     table.add_row("rewards", f"{counts.get('rewards', 0):,} scored")
     table.add_row("wall time", duration(summary["session"]["wall_s"]))
     for kind, replicas in summary["engines"].items():
-        busy = ", ".join(f"{r['utilisation']:.0%}" for r in replicas)
-        table.add_row(f"{kind} busy", busy)
+        if replicas:
+            table.add_row(f"{kind} busy", ", ".join(f"{r['utilisation']:.0%}" for r in replicas))
     return table

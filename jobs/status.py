@@ -13,7 +13,7 @@ from rich.table import Table
 
 from actors.session import totals
 from jobs.command import guarded
-from jobs.display import duration
+from jobs.display import duration, models
 from pipeline.config import from_yaml
 from pipeline.errors import ConfigError, RunDirectoryError
 from pipeline.graph import Ingested
@@ -110,11 +110,7 @@ def _state(folder: Folder, status: Status | None, finished: bool) -> tuple[str, 
 
 def _what(folder: Folder) -> str:
     config = _config(folder)
-    generator, reward = config.generator, config.reward
-    return (
-        f"{config.method.name} ({config.method.select}), generator {generator.model} on {generator.engine}, "
-        f"reward {reward.model} on {reward.engine}"
-    )
+    return f"{config.method.name} ({config.method.select}), {models(config)}"
 
 
 def _nodes(nodes: dict[str, NodeRecord]) -> dict[str, int]:

@@ -78,7 +78,11 @@ def build(settings: Mapping[str, Any]) -> RunConfig:
     run.data = section("data", DataConfig, _mapping("data", settings))
     run.cluster = section("cluster", ClusterConfig, _mapping("cluster", settings))
     for kind, field in PLUGIN_SECTIONS.items():
-        setattr(run, kind, _plugin_section(kind, field, _mapping(kind, settings, field)))
+        own = _mapping(kind, settings, field)
+        if own or kind != "generator" or plugin.draws(run.method):
+            setattr(run, kind, _plugin_section(kind, field, own))
+    if not plugin.draws(run.method):  # a generator that is named all the same has been checked, and is left alone
+        run.generator = _plugin_section("generator", "engine", {"engine": "none"})
     check_run(run)
     return run
 

@@ -16,13 +16,7 @@ def check_run(run: RunConfig) -> None:
     """Raises ``ConfigError`` that names the key and what is valid."""
     if not run.out:
         raise ConfigError("out: name the run's directory, e.g. out=runs/first (any fsspec URL)")
-    if not run.data.input:
-        raise ConfigError("data.input: name a Parquet or JSON lines file, a glob or a list of them")
-    paths = [run.data.input] if isinstance(run.data.input, str) else run.data.input
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise ConfigError(f"data.input = {run.data.input!r}: expected a path, a glob or a list of them")
-    if run.data.template not in TEMPLATES:
-        raise ConfigError(f"data.template = {run.data.template!r}: choose one of {', '.join(TEMPLATES)}")
+    _check_data(run)
     if run.reward.think not in THINK:
         raise ConfigError(f"reward.think = {run.reward.think!r}: choose one of {', '.join(THINK)}")
     _check_amounts(run)
@@ -30,14 +24,7 @@ def check_run(run: RunConfig) -> None:
         raise ConfigError(f"policy.batch = {run.policy.batch}: it must be at least 1 row, or null for all")
     if run.cluster.segment is not None and run.cluster.segment < 1:
         raise ConfigError(f"cluster.segment = {run.cluster.segment}: it must be at least 1 step, or null for all")
-    if run.data.limit is not None and run.data.limit < 1:
-        raise ConfigError(f"data.limit = {run.data.limit}: it must be at least 1, or null for all rows")
-    if not run.generator.temperature >= 0:
-        raise ConfigError(f"generator.temperature = {run.generator.temperature}: it must not be negative")
-    if run.generator.temperature == 0 and getattr(run.method, "n", 1) > 1:
-        raise ConfigError("generator.temperature = 0 makes all draws the same: set method.n=1, or a temperature")
-    if not 0 < run.generator.top_p <= 1:
-        raise ConfigError(f"generator.top_p = {run.generator.top_p}: it must lie in (0, 1]")
+    _check_generator(run)
     if check := getattr(plugin.load("method", run.method.name), "validate_generator", None):
         try:
             check(run.method, run.generator)
@@ -47,11 +34,54 @@ def check_run(run: RunConfig) -> None:
         raise ConfigError(f"seed = {run.seed}: it must not be negative")
 
 
+def _check_data(run: RunConfig) -> None:
+    data = run.data
+    if not data.input:
+        raise ConfigError("data.input: name a Parquet or JSON lines file, a glob or a list of them")
+    if not _is_texts(data.input):
+        raise ConfigError(f"data.input = {data.input!r}: expected a path, a glob or a list of them")
+    for key in ("responses", "transcript"):
+        value = getattr(data, key)
+        if value is not None and (not value or not _is_texts(value)):
+            raise ConfigError(f"data.{key} = {value!r}: expected a column or a list of columns")
+    if data.responses is not None and data.transcript is not None:
+        raise ConfigError("data.responses and data.transcript: name one of them, transcripts hold responses already")
+    needs = getattr(plugin.load("method", run.method.name), "NEEDS_RESPONSES", False)
+    if needs and data.responses is None and data.transcript is None:
+        raise ConfigError(
+            f"data.responses: method {run.method.name} scores responses that the input has; name the column or columns "
+            "that hold them, or data.transcript where they are the ends of whole conversations"
+        )
+    if data.template not in TEMPLATES:
+        raise ConfigError(f"data.template = {data.template!r}: choose one of {', '.join(TEMPLATES)}")
+    if data.limit is not None and data.limit < 1:
+        raise ConfigError(f"data.limit = {data.limit}: it must be at least 1, or null for all rows")
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def _check_generator(run: RunConfig) -> None:
+    generator = run.generator
+    if generator.none:
+        if plugin.draws(run.method):
+            raise ConfigError(f"generator.engine = none: method {run.method.name} draws, so name a generator")
+        return
+    if generator.replicas < 1:
+        raise ConfigError(f"generator.replicas = {generator.replicas}: it must be at least 1")
+    if not generator.temperature >= 0:
+        raise ConfigError(f"generator.temperature = {generator.temperature}: it must not be negative")
+    if generator.temperature == 0 and getattr(run.method, "n", 1) > 1:
+        raise ConfigError("generator.temperature = 0 makes all draws the same: set method.n=1, or a temperature")
+    if not 0 < generator.top_p <= 1:
+        raise ConfigError(f"generator.top_p = {generator.top_p}: it must lie in (0, 1]")
+
+
 def _check_amounts(run: RunConfig) -> None:
     """Counts of at least 1, shares of at least 0, and times above 0."""
     positive = {
         "data.shard_rows": run.data.shard_rows,
-        "generator.replicas": run.generator.replicas,
         "generator.max_tokens": run.generator.max_tokens,
         "generator.max_in_flight": run.generator.max_in_flight,
         "reward.replicas": run.reward.replicas,

@@ -15,6 +15,11 @@ class DataConfig:
     ``id``: the column of unique strings; by default ``id`` if there is one, else rows are named after their file and
     position. ``template``: ``chat`` renders the model's chat template, ``raw`` takes text as it is, ``auto`` is
     ``chat`` where the tokenizer has a template.
+
+    What the input has already: ``responses``, a column or a list of columns, each with a response (a string, or the
+    assistant's messages) or a list of strings; or ``transcript``, one or more columns with whole conversations (texts
+    as HH-RLHF has them, or messages), which are the same up to their last turns. These are the responses, and what
+    comes before is the prompt, in place of the column ``prompt``.
     """
 
     input: Any = None
@@ -23,6 +28,26 @@ class DataConfig:
     template: str = "auto"
     limit: int | None = None
     shard_rows: int = 256
+    responses: Any = None
+    transcript: Any = None
+
+    @property
+    def response_columns(self) -> tuple[str, ...]:
+        """The columns with responses; empty if there are none, or if they are the ends of transcripts."""
+        return _columns(self.responses)
+
+    @property
+    def prompt_from(self) -> PromptFrom:
+        """What prompts are read from."""
+        return _columns(self.transcript) or self.prompt
+
+
+PromptFrom = str | tuple[str, ...]
+"""A column, a text with columns in it, or the columns of transcripts that begin with the prompt."""
+
+
+def _columns(given: Any) -> tuple[str, ...]:
+    return () if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
 @dataclass
@@ -94,6 +119,11 @@ class GeneratorConfig:
     def local_model(self) -> str:
         """The model whose weights a replica loads, and so needs a GPU or memory for; empty where it loads none."""
         return self.model
+
+    @property
+    def none(self) -> bool:
+        """Whether there is no generator, since nothing is drawn."""
+        return self.engine == "none"
 
 
 @dataclass

@@ -29,13 +29,15 @@ class Prompt:
     """One input row, rendered.
 
     ``token_ids`` is the prompt through the generator's template, at most one BOS. ``max_tokens`` is the most
-    tokens a *whole* response to this prompt may have, its end token included (at least 1).
+    tokens a *whole* response to this prompt may have, its end token included (at least 1). ``given``: responses that
+    the row came with.
     """
 
     id: str
     content: Content
     token_ids: tuple[int, ...]
     max_tokens: int
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ LETTERS = 2
 
 def toy_prompt(name: str = "row", max_tokens: int = 4) -> Prompt:
     """A prompt of the toy model."""
-    return Prompt(name, name, tuple(32 + b for b in name.encode()), max_tokens)
+    return Prompt(name, name, tuple(32 + b for b in name.encode()), max_tokens, given=("ab", "ba", f"aa{name}"))
 
 
 def text(tokens: tuple[int, ...]) -> str:
