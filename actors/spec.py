@@ -44,7 +44,7 @@ def make_spec(config: RunConfig, source: Source, folder: Folder) -> RunSpec:
         plan=adopt_plan(folder, values, horizon, _names(config)),
         generator=digest((json.dumps(shaped, sort_keys=True),)).hex(),
         scorer=_scorer_digest(config, scorer),
-        data=digest([f"{f.label} {f.bytes} {f.digest}" for f in source.files]).hex(),
+        data=source.name,
         journal=config.journal or f"{folder.url}/candidates",
     )
 

@@ -17,7 +17,7 @@ from pipeline import plugin
 from pipeline.errors import ConfigError
 from pipeline.run_checks import check_run
 from pipeline.sampling import refused
-from pipeline.sections import ClusterConfig, DataConfig, RunConfig
+from pipeline.sections import ClusterConfig, DataConfig, ExportConfig, RunConfig
 
 CONF = Path(conf.__file__).parent
 """The gallery: ``job/`` holds runs, the other folders the defaults of each plugin."""
@@ -77,6 +77,7 @@ def build(settings: Mapping[str, Any]) -> RunConfig:
     run = section("", RunConfig, scalars)
     run.data = section("data", DataConfig, _mapping("data", settings))
     run.cluster = section("cluster", ClusterConfig, _mapping("cluster", settings))
+    run.export = section("export", ExportConfig, _mapping("export", settings))
     for kind, field in PLUGIN_SECTIONS.items():
         own = _mapping(kind, settings, field)
         if own or kind != "generator" or plugin.draws(run.method):

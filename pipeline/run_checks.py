@@ -6,8 +6,12 @@ import math
 
 from pipeline import plugin
 from pipeline.errors import ConfigError
+from pipeline.kernels.pairing import RULES
 from pipeline.sections import RunConfig
 
+FORMATS = ("pairs", "unpaired", "sft", "candidates")
+FORMS = ("conversational", "text")
+LENGTHS = ("characters", "tokens")
 TEMPLATES = ("auto", "chat", "raw")
 THINK = ("strip", "keep")
 
@@ -20,6 +24,7 @@ def check_run(run: RunConfig) -> None:
     if run.reward.think not in THINK:
         raise ConfigError(f"reward.think = {run.reward.think!r}: choose one of {', '.join(THINK)}")
     _check_amounts(run)
+    _check_export(run)
     if run.policy.batch is not None and run.policy.batch < 1:
         raise ConfigError(f"policy.batch = {run.policy.batch}: it must be at least 1 row, or null for all")
     if run.cluster.segment is not None and run.cluster.segment < 1:
@@ -76,6 +81,21 @@ def _check_generator(run: RunConfig) -> None:
         raise ConfigError("generator.temperature = 0 makes all draws the same: set method.n=1, or a temperature")
     if not 0 < generator.top_p <= 1:
         raise ConfigError(f"generator.top_p = {generator.top_p}: it must lie in (0, 1]")
+
+
+def _check_export(run: RunConfig) -> None:
+    export = run.export
+    for name in export.formats:
+        if name not in FORMATS:
+            raise ConfigError(f"export.formats holds {name!r}: choose any of {', '.join(FORMATS)}")
+    for key, known in (("form", FORMS), ("rule", RULES), ("length", LENGTHS)):
+        if (value := getattr(export, key)) not in known:
+            raise ConfigError(f"export.{key} = {value!r}: choose one of {', '.join(known)}")
+    for key, least in (("margin", 0), ("max_ratio", 1), ("max_difference", 0), ("seed", 0)):
+        if (amount := getattr(export, key)) is not None and not least <= amount < math.inf:
+            raise ConfigError(f"export.{key} = {amount}: it must be a number of at least {least}")
+    if export.threshold is not None and not math.isfinite(export.threshold):
+        raise ConfigError(f"export.threshold = {export.threshold}: give a reward, or null for the median of all")
 
 
 def _check_amounts(run: RunConfig) -> None:

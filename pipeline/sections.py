@@ -155,6 +155,30 @@ class RewardConfig:
 
 
 @dataclass
+class ExportConfig:
+    """What ``relabel`` makes of a finished run. Nothing here changes what is drawn or scored.
+
+    ``formats``: any of ``pairs``, ``unpaired``, ``sft``, ``candidates``. ``form``: ``conversational`` (messages) or
+    ``text`` (prompts that are conversations as transcripts). ``rule``: which response the best one is paired with,
+    ``best_worst``, ``best_random`` or ``best_given``. ``margin`` >= 0: rewards of a pair differ by more.
+    ``max_ratio`` >= 1, ``max_difference`` >= 0: how far the lengths of a pair may lie apart, in ``length``
+    (``characters`` or ``tokens``: of ``tokenizer``, by default the generator's). ``threshold``: responses with a higher
+    reward are labelled true (null: the median of all rewards). ``seed``: of random choices.
+    """
+
+    formats: list[str] = field(default_factory=lambda: ["pairs", "unpaired", "sft", "candidates"])
+    form: str = "conversational"
+    rule: str = "best_worst"
+    margin: float = 0.0
+    max_ratio: float | None = None
+    max_difference: int | None = None
+    length: str = "characters"
+    tokenizer: str | None = None
+    threshold: float | None = None
+    seed: int = 0
+
+
+@dataclass
 class ClusterConfig:
     """How the run uses the machines.
 
@@ -186,3 +210,4 @@ class RunConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)

@@ -105,6 +105,13 @@ class Journal:
         whole = pa.concat_tables(every, promote_options="default")  # older parts may lack columns
         return Replies(whole, sum(map(len, opened)))
 
+    def candidates(self, parts: Iterable[Part], ids: Sequence[str], keys: Sequence[str]) -> pa.Table:
+        """The rows of these names, each once, in the order of the table (see ``JournalWriter.commit``)."""
+        wanted = [("id", "in", list(ids)), ("key", "in", list(keys))]
+        tables = [self.folder.read_table(part.name, filters=[wanted]) for part in parts] if keys else []
+        whole = pa.concat_tables([CANDIDATES.empty_table(), *tables], promote_options="default")
+        return _sorted(_unique(whole), ids)
+
     def _own_manifests(self) -> list[dict[str, Any]]:
         names = [n for n in self.folder.names("_manifests", ".json") if n.startswith(f"{self.owner}-")]
         return [self.folder.read_json(f"_manifests/{name}") for name in names]

@@ -6,7 +6,7 @@ with rows, a malformed line, columns that change from file to file, no prompt co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.keys import digest
 from pipeline.plugin import nearest
 from pipeline.sections import DataConfig, PromptFrom
 from pipeline.storage import given, json_lines
@@ -60,10 +61,20 @@ class Source:
         """What identifies the input in a manifest."""
         return [{"file": f.label, "rows": f.rows, "bytes": f.bytes, "blake2b": f.digest} for f in self.files]
 
+    @property
+    def name(self) -> str:
+        """What journals call this input; see ``data_name``."""
+        return data_name(self.describe())
+
     def place(self, row: int) -> str:
         """A row by its file, for messages. ``row``: its position in the whole input."""
         file = next(f for f in self.files if f.first <= row < f.first + f.rows)
         return f"row {row - file.first} of {file.url}"
+
+
+def data_name(described: Iterable[Mapping[str, Any]]) -> str:
+    """The name of an input, from what ``Source.describe`` says of its files. 32 hex digits."""
+    return digest([f"{f['file']} {f['bytes']} {f['blake2b']}" for f in described]).hex()
 
 
 def inspect(config: DataConfig) -> Source:
