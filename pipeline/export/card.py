@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.export.examples import NO_TEXT, Statistics
 from pipeline.sections import ExportConfig
@@ -57,7 +58,7 @@ def card(found: Statistics, config: ExportConfig, threshold: float, source: Prov
         _origin(source, found),
         "## Contents\n",
         _contents(found, config, source.rejected),
-        _loading(config),
+        _loading(found, config),
     ]
     if "pairs" in config.formats:
         parts += ["## Pairs\n", _pairs(found)]
@@ -70,11 +71,12 @@ def card(found: Statistics, config: ExportConfig, threshold: float, source: Prov
 
 
 def _front_matter(found: Statistics, config: ExportConfig) -> str:
-    lines = ["---", "configs:"]
-    for i, name in enumerate(config.formats):
+    there = [name for name in config.formats if found.examples[name]]
+    lines = ["---", *(["configs:"] if there else [])]
+    for i, name in enumerate(there):
         lines += [f"- config_name: {name}", "  data_files:", "  - split: train", f"    path: {name}/*.parquet"]
         lines += ["  default: true"] if i == 0 else []
-    most = max([found.examples[name] for name in config.formats], default=0)
+    most = max([found.examples[name] for name in there], default=0)
     lines += ["task_categories:", "- text-generation", "size_categories:", f"- {size_category(most)}"]
     lines += ["tags:", "- raylign", *(["- preference", "- dpo"] if "pairs" in config.formats else []), "---", ""]
     return "\n".join(lines)
@@ -109,10 +111,11 @@ def _contents(found: Statistics, config: ExportConfig, rejected: int) -> str:
     )
 
 
-def _loading(config: ExportConfig) -> str:
-    if not config.formats:
-        return ""
-    code = f'from datasets import load_dataset\n\ndata = load_dataset("PATH", "{config.formats[0]}", split="train")'
+def _loading(found: Statistics, config: ExportConfig) -> str:
+    there = [name for name in config.formats if found.examples[name]]
+    if not there:
+        return "Nothing came out, so that there is no file to load.\n"
+    code = f'from datasets import load_dataset\n\ndata = load_dataset("PATH", "{there[0]}", split="train")'
     return _block("python", code)
 
 
@@ -146,16 +149,26 @@ def histogram(values: Iterable[float]) -> str:
     """Bins of the same width from the least to the greatest finite value, one a line; the rest is counted below."""
     every = np.asarray(list(values), np.float64)
     finite = every[np.isfinite(every)]
-    lines = []
-    if finite.size:
-        counts, edges = np.histogram(finite / 2, BINS)  # half of them: their range is finite, too
-        width = max(len(f"{2 * edge:.4g}") for edge in edges)
-        for count, low, high in zip(counts.tolist(), 2 * edges[:-1], 2 * edges[1:], strict=True):
-            bar = "#" * -(-count * BAR // int(counts.max()))
-            lines.append(f"{low:>{width}.4g} to {high:>{width}.4g} {count:>9,} {bar}".rstrip())
+    lines = _bins(finite) if finite.size else []
     if odd := every.size - finite.size:
         lines.append(f"not finite: {odd:,}")
     return "\n".join(lines) or "none"
+
+
+def _bins(values: NDArray[np.float64]) -> list[str]:
+    """A line for each bin of finite values; one for all if they are the same."""
+    halves = values / 2  # their differences are finite, whatever the values
+    low, span = float(halves.min()), float(halves.max() - halves.min())
+    if span == 0:
+        return [f"{2 * low:.4g} {values.size:>9,} {'#' * BAR}"]
+    bins = np.minimum(((halves - low) / span * BINS).astype(int), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    edges = [f"{2 * (low + i * (span / BINS)):.4g}" for i in range(BINS + 1)]
+    width, most = max(map(len, edges)), int(counts.max())
+    return [
+        f"{edges[i]:>{width}} to {edges[i + 1]:>{width}} {count:>9,} {'#' * -(-count * BAR // most)}".rstrip()
+        for i, count in enumerate(counts.tolist())
+    ]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -62,7 +62,7 @@ def usable(candidates: Sequence[Scored]) -> list[int]:
 
 
 def distinct(candidates: Sequence[Scored], among: Sequence[int]) -> list[int]:
-    """Of these the first with each text."""
+    """Of these the first with each text: a judge may well score one text in two ways."""
     first: dict[str, int] = {}
     for i in among:
         first.setdefault(candidates[i].text, i)

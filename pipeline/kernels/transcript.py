@@ -49,7 +49,7 @@ def opening() -> str:
 def split(conversations: Sequence[Sequence[Message]]) -> tuple[tuple[Message, ...], tuple[str, ...]]:
     """What conversations have in common up to their last turns, and these: a prompt, and one response from each.
 
-    Raises ``ValueError`` where they part earlier, or end with another turn than the assistant's.
+    Raises ``ValueError`` where they part earlier, or don't end with one turn of the assistant's.
     """
     first = tuple(conversations[0])
     for number, turns in enumerate(conversations):
@@ -57,8 +57,12 @@ def split(conversations: Sequence[Sequence[Message]]) -> tuple[tuple[Message, ..
             raise ValueError(f"conversation {number} (counted from 0) has {len(turns)} turns, and at least 2 make one")
         if turns[-1].role != "assistant":
             raise ValueError(f"conversation {number} (counted from 0) ends with a turn of the {turns[-1].role}")
+        if turns[-2].role == "assistant":
+            raise ValueError(f"conversation {number} (counted from 0) ends with two turns of the assistant")
         if len(turns) != len(first) or tuple(turns[:-1]) != first[:-1]:
-            shared = next((i for i, (a, b) in enumerate(zip(first, turns, strict=False)) if a != b), len(first))
+            shared = next(
+                (i for i, (a, b) in enumerate(zip(first, turns, strict=False)) if a != b), min(len(first), len(turns))
+            )
             raise ValueError(
                 f"conversations 0 and {number} have {len(first)} and {len(turns)} turns, of which the first {shared} "
                 "agree; all but the last must"

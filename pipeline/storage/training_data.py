@@ -72,13 +72,13 @@ def _threshold(run: ScoredRows, config: ExportConfig) -> float:
 
 
 def _write(folder: Folder, shard: int, made: Mapping[str, list[Example]], form: str) -> list[FileRecord]:
-    """The shard's parts. The first shard has one of each format, so that a format without examples has columns."""
+    """The shard's parts; none without examples, since ``datasets`` can't read Parquet without rows."""
     return [
         folder.write_table(
             f"{PLACE}/{name}/part-{shard:05d}.parquet", pa.Table.from_pylist(examples, schema=schema(name, form))
         )
         for name, examples in made.items()
-        if examples or shard == 0
+        if examples
     ]
 
 
