@@ -23,6 +23,8 @@ CONF = Path(conf.__file__).parent
 """The gallery: ``job/`` holds runs, the other folders the defaults of each plugin."""
 
 PLUGIN_SECTIONS = {"method": "name", "policy": "name", "generator": "engine", "reward": "engine"}
+RESPONSES = ("responses", "transcript")
+"""Keys of the data section of which one alone may be set."""
 T = TypeVar("T")
 
 
@@ -46,7 +48,15 @@ def merge(files: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Any]
 
 
 def _make_way(merged: DictConfig, part: DictConfig) -> None:
-    """Where ``part`` names another plugin, drops what only the earlier one knows: ``n`` of ``best_of_n``, say."""
+    """Where ``part`` names another plugin, drops what only the earlier one knows: ``n`` of ``best_of_n``, say.
+
+    Likewise of the two places that responses may come from: the one that is named last counts.
+    """
+    data, later = merged.get("data"), part.get("data")
+    if isinstance(data, DictConfig) and isinstance(later, DictConfig):
+        for named, other in (RESPONSES, RESPONSES[::-1]):
+            if later.get(named) is not None and other not in later:
+                data.pop(other, None)
     for kind, field in PLUGIN_SECTIONS.items():
         before, now = merged.get(kind), part.get(kind)
         if not (isinstance(before, DictConfig) and isinstance(now, DictConfig)):

@@ -24,7 +24,7 @@ FORMATS = {
 }
 REASONS = {
     "no_candidate": "no response has some text and a finite reward",
-    "single": "a single response",
+    "single": "a single response with some text and a finite reward",
     "duplicate": "all responses are the same text",
     "tie": "all rewards are the same",
     "margin": "no reward lies below the best by more than the margin",
