@@ -11,7 +11,7 @@ from pipeline.sections import RewardConfig, RunConfig
 def warnings(config: RunConfig) -> list[str]:
     """Sentences for a person; the run goes on, and the rows that it happens to will be rejects."""
     context, most = reward_context(config.reward), config.generator.max_tokens
-    if context is None or most < context:
+    if context is None or most < context or config.generator.none:
         return []
     text = (
         f"generator.max_tokens = {most}, but reward.model={config.reward.model!r} sees {context} tokens of prompt and "

@@ -6,7 +6,7 @@ journal, under the digest of everything that shaped it.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ from pipeline.effects import Draw, Grant, Room, Sample, Score, Verdict
 from pipeline.kernels.thinking import without_thinking
 from pipeline.keys import Key
 from pipeline.sections import GeneratorConfig
-from pipeline.storage.journal import Replies, draw_digest, reply_digest
+from pipeline.storage.journal import Replies, draw_digest, given_digest, reply_digest
 from pipeline.types import Candidate, Message, Prompt, Role, RowError, Text
 
 
@@ -74,6 +74,8 @@ class Fulfiller:
         self.replies: Counter[str] = Counter()
         """Replies of each row, the journal's included."""
         self._carried = sources.carried
+        self.scored: defaultdict[str, list[str]] = defaultdict(list)
+        """The ``key`` of every candidate of each row that has a reward, the journal's included."""
 
     def dispatch(self, ask: Ask, prompt: Prompt) -> None:
         """Begins to find the reply; may tell it at once."""
@@ -185,7 +187,7 @@ class Fulfiller:
 
     def _score_given(self, ask: Ask, effect: Score, prompt: Prompt) -> None:
         response = effect.responses[ask.part]
-        draw = draw_digest(f"given {response}", ask.key, prompt.token_ids, ())
+        draw = given_digest(response, ask.key, prompt.content)
         self._named[ask.key] = draw
         if known := self._recall(ask, draw, self._spec.scorer):
             self._tell(ask, known.reward)
@@ -193,9 +195,12 @@ class Fulfiller:
         self._score(ask, draw, Candidate(response, (), "stop"), prompt)
 
     def _recall(self, ask: Ask, draw: str, scorer: str) -> Candidate | None:
-        known = self._sources.replies.scored(reply_digest(draw, scorer))
+        key = reply_digest(draw, scorer)
+        known = self._sources.replies.scored(key)
         if known is not None:
             self.replies[ask.row] += 1
+            if scorer:
+                self.scored[ask.row].append(key)
             again = self._carried > 0
             self._carried -= again
             self._counts["replayed" if again else "recalled"] += 1
@@ -242,6 +247,7 @@ class Fulfiller:
                 self._unjudged[ask.key] = row
             self._keep(row)
             self.drawn[ask.row] += 1
+            self.scored[ask.row].append(row["key"])
             self._tell(ask, scored if isinstance(ask.effect, Draw) else reply)
 
         strips = self._spec.config.reward.think == "strip"

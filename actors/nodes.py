@@ -9,14 +9,14 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from actors.runner import advance, outcomes_name
+from actors.runner import advance
 from actors.spec import RunSpec
 from pipeline import plugin
 from pipeline.graph import Advance, Collect, Done, Ingest, Ingested
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Part
 from pipeline.storage.manifest import NodeRecord, commit_node
-from pipeline.storage.shards import collect, shard_name, write_shards
+from pipeline.storage.shards import collect, outcomes_name, shard_name, write_shards
 from pipeline.storage.source import Source
 
 
@@ -62,9 +62,10 @@ def run_collect(spec: RunSpec, source: Source, node: Collect, segments: int) -> 
     """Writes a shard's results and rejects from what its ``segments`` advance nodes left."""
     folder = Folder(spec.config.out)
     outcomes = [folder.read_table(outcomes_name(Advance(node.shard, i))) for i in range(segments)]
+    whole = pa.concat_tables(outcomes, promote_options="default")  # older ones may lack columns
     shard = folder.read_table(shard_name(node.shard))
     own = plugin.columns(spec.config.method.name)
-    results, rejects = collect(shard, pa.concat_tables(outcomes), source, spec.config.data.prompt, own)
+    results, rejects = collect(shard, whole, source, source.prompt, own)
     files = [folder.write_table(f"results/part-{node.shard:05d}.parquet", results)]
     if rejects.num_rows:
         files.append(folder.write_table(f"rejects/part-{node.shard:05d}.parquet", rejects))

@@ -31,7 +31,7 @@ from pipeline.storage.grants import read_grants, write_shown
 from pipeline.storage.journal import Journal, JournalWriter, Part
 from pipeline.storage.manifest import NodeRecord, commit_node, node_counts
 from pipeline.storage.schema import ID, ROW, outcomes_schema
-from pipeline.storage.shards import prompts, shard_name
+from pipeline.storage.shards import outcomes_name, prompts, shard_name
 from pipeline.types import Content, Outcome, Prompt, Result, RowError
 
 FLUSH_SHARE = 0.01
@@ -112,10 +112,10 @@ class Runner:
         config = self._spec.config
         method = plugin.load("method", config.method.name)
         ended = self._ended_before()
-        for name, content in prompts(self._shard, config.data.prompt):
+        for name, content, given in prompts(self._shard, config.data):
             if name in ended:
                 continue
-            prompt = content if isinstance(content, RowError) else self._render(name, content)
+            prompt = content if isinstance(content, RowError) else self._render(name, content, given)
             if isinstance(prompt, RowError):
                 self._outcomes[name] = prompt
                 continue
@@ -132,7 +132,7 @@ class Runner:
         node, segment = self._node, self._node.segment
         return int(node_counts(self._folder, Advance(node.shard, segment - 1).name).get("carried", 0)) if segment else 0
 
-    def _render(self, name: str, content: Content) -> Prompt | RowError:
+    def _render(self, name: str, content: Content, given: tuple[str, ...]) -> Prompt | RowError:
         config, tokenizer = self._spec.config, _tokenizer(self._spec.config.generator)
         try:
             token_ids = tuple(tokenizer.render(content, config.data.template))
@@ -142,7 +142,8 @@ class Runner:
         if room < 1:
             text = f"the prompt has {len(token_ids)} tokens and leaves no room for a response in {tokenizer.context}"
             return RowError("prompt", "PromptTooLong", text)
-        return Prompt(name, content, token_ids, min(config.generator.max_tokens, room), config.critic is not None)
+        cap = min(config.generator.max_tokens, room)
+        return Prompt(name, content, token_ids, cap, config.critic is not None, given)
 
     async def _drain(self, flusher: asyncio.Task[None]) -> None:
         while True:
@@ -228,7 +229,8 @@ class Runner:
 
     def _write_outcomes(self, ended: dict[str, Any]) -> FileRecord:
         method = self._spec.config.method.name
-        rows = [_outcome_row(name, o, method) for name, o in ended.items()]
+        scored = self._fulfiller.scored
+        rows = [{**_outcome_row(name, o, method), "scored": scored[name]} for name, o in ended.items()]
         schema = outcomes_schema(plugin.columns(method))
         return self._folder.write_table(outcomes_name(self._node), pa.Table.from_pylist(rows, schema=schema))
 
@@ -244,11 +246,6 @@ def _turns(segment: int | None, number: int) -> int | None:
     One more than the steps, for the draw that everything starts from.
     """
     return None if segment is None else segment * (number + 1) + 1
-
-
-def outcomes_name(node: Advance) -> str:
-    """Where a node leaves the outcomes of the rows that ended in it."""
-    return f"_outcomes/{node.name}.parquet"
 
 
 def _outcome_row(name: str, outcome: Result | RowError, method: str) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def make_spec(config: RunConfig, source: Source, folder: Folder) -> RunSpec:
         plan=adopt_plan(folder, values, horizon, _names(config)),
         generators={role: fingerprints.generator(values, role) for role in config.generators},
         scorer=fingerprints.scorer(values),
-        data=fingerprints.data(values["data.input"]),
+        data=source.name,
         journal=config.journal or f"{folder.url}/candidates",
     )
 
@@ -66,6 +66,7 @@ def plan_values(config: RunConfig, source: Source, tokenizers: Mapping[Role, str
         "data.prompt": data.prompt,
         "data.id": data.id,
         "data.template": data.template,
+        **{f"data.{key}": value for key in ("responses", "transcript") if (value := getattr(data, key)) is not None},
         "data.shard_rows": data.shard_rows,
         **method,
         **policy,

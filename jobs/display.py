@@ -57,7 +57,7 @@ class Display:
             f"{draws:,.0f} draws" + (f" (+ {recalled:,.0f} from the journal)" if recalled else ""),
             f"{rates.get('generated_tokens', 0.0):,.0f} tokens/s",
         ]
-        if not (draws or recalled or progress.finished):
+        if not (draws or recalled or progress.counts.get("rewards") or progress.finished):
             return f"{parts[0]} · loading models ({duration(progress.seconds)})"
         if progress.finished:
             parts[2] = f"{tokens:,.0f} tokens"
@@ -69,7 +69,12 @@ class Display:
 
 def models(config: RunConfig) -> str:
     """Which models a run has, and on which engines."""
-    return ", ".join(f"{name} {section.model} on {section.engine}" for name, section in config.models.items())
+    loaded = {name: section for name, section in config.models.items() if section.engine != "none"}
+    return ", ".join(f"{name} {section.model} on {section.engine}" for name, section in loaded.items())
+        f"{name} {section.model} on {section.engine}"
+        for name, section in config.models.items()
+        if section.engine != "none"
+    )
 
 
 def duration(seconds: float) -> str:
@@ -96,6 +101,6 @@ def closing_table(summary: Mapping[str, Any], out: str) -> Table:
     table.add_row("rewards", f"{counts.get('rewards', 0):,} scored")
     table.add_row("wall time", duration(summary["session"]["wall_s"]))
     for kind, replicas in summary["engines"].items():
-        busy = ", ".join(f"{r['utilisation']:.0%}" for r in replicas)
-        table.add_row(f"{kind} busy", busy)
+        if replicas:
+            table.add_row(f"{kind} busy", ", ".join(f"{r['utilisation']:.0%}" for r in replicas))
     return table

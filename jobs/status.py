@@ -15,13 +15,13 @@ from actors.session import totals
 from jobs.command import guarded
 from jobs.display import duration, models
 from pipeline.config import from_yaml
-from pipeline.errors import ConfigError, RunDirectoryError
+from pipeline.errors import ConfigError
 from pipeline.graph import Ingested
 from pipeline.sections import RunConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal
 from pipeline.storage.lease import alive, current
-from pipeline.storage.manifest import NodeRecord, Plan, read_nodes
+from pipeline.storage.manifest import NodeRecord, Plan, read_nodes, read_plan
 from pipeline.storage.status import Status, read_status
 
 USAGE = """
@@ -55,13 +55,7 @@ def _work(arguments: list[str]) -> int:
 
 def standing(folder: Folder) -> dict[str, Any]:
     """Everything that the directory says of the run. Raises ``RunDirectoryError`` if no run lies there."""
-    try:
-        value = folder.read_json("_plan.json")
-    except FileNotFoundError:
-        raise RunDirectoryError(
-            f"no run lies in {folder.url}: give the directory that was named as out= (it holds config.yaml)"
-        ) from None
-    plan, status = Plan(value["run"], value["values"]), read_status(folder)
+    plan, status = read_plan(folder), read_status(folder)
     nodes = read_nodes(folder, plan)
     finished = folder.exists("manifest.json")
     state, note = _state(folder, status, finished)

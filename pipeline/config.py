@@ -20,6 +20,7 @@ from pipeline.sampling import refused
 from pipeline.sections import (
     ClusterConfig,
     DataConfig,
+    ExportConfig,
     GeneratorConfig,
     MethodConfig,
     PolicyConfig,
@@ -40,6 +41,8 @@ BASES: dict[str, Any] = {
 }
 OPTIONAL = ("critic",)
 """Plugin sections that a run may be without."""
+RESPONSES = ("responses", "transcript")
+"""Keys of the data section of which one alone may be set."""
 T = TypeVar("T")
 
 
@@ -63,7 +66,15 @@ def merge(files: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Any]
 
 
 def _make_way(merged: DictConfig, part: DictConfig) -> None:
-    """Where ``part`` names another plugin, drops what only the earlier one knows: ``n`` of ``best_of_n``, say."""
+    """Where ``part`` names another plugin, drops what only the earlier one knows: ``n`` of ``best_of_n``, say.
+
+    Likewise of the two places that responses may come from: the one that is named last counts.
+    """
+    data, later = merged.get("data"), part.get("data")
+    if isinstance(data, DictConfig) and isinstance(later, DictConfig):
+        for named, other in (RESPONSES, RESPONSES[::-1]):
+            if later.get(named) is not None and other not in later:
+                data.pop(other, None)
     for kind, field in PLUGIN_SECTIONS.items():
         before, now = merged.get(kind), part.get(kind)
         if not (isinstance(before, DictConfig) and isinstance(now, DictConfig)):
@@ -94,10 +105,15 @@ def build(settings: Mapping[str, Any]) -> RunConfig:
     run = section("", RunConfig, scalars)
     run.data = section("data", DataConfig, _mapping("data", settings))
     run.cluster = section("cluster", ClusterConfig, _mapping("cluster", settings))
+    run.export = section("export", ExportConfig, _mapping("export", settings))
     for kind, field in PLUGIN_SECTIONS.items():
+        own = _mapping(kind, settings, field)
         if kind in OPTIONAL and settings.get(kind) is None:
             continue
-        setattr(run, kind, _plugin_section(kind, field, _mapping(kind, settings, field)))
+        if own or kind != "generator" or plugin.draws(run.method):
+            setattr(run, kind, _plugin_section(kind, field, own))
+    if not plugin.draws(run.method):  # a generator that is named all the same has been checked, and is left alone
+        run.generator = _plugin_section("generator", "engine", {"engine": "none"})
     check_run(run)
     return run
 

@@ -1,9 +1,9 @@
-"""What names replies in the journal: digests of all that shapes a response, a reward, and the input."""
+"""What names replies in the journal: digests of all that shapes a text and a reward."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.keys import digest
@@ -25,8 +25,3 @@ def scorer(values: Mapping[str, Any]) -> str:
     """
     think = () if values["reward.think"] == "keep" else (f"think={values['reward.think']}",)
     return digest((values["reward.engine"], values["reward.model"], *think)).hex()
-
-
-def data(files: Iterable[Mapping[str, Any]]) -> str:
-    """The input, by its files (``data.input`` of a plan). 32 hex digits."""
-    return digest([f"{f['file']} {f['bytes']} {f['blake2b']}" for f in files]).hex()

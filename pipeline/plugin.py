@@ -13,6 +13,7 @@ from importlib import import_module
 from types import ModuleType
 
 from pipeline.errors import ConfigError
+from pipeline.sections import MethodConfig
 
 PACKAGES = {
     "method": "pipeline.methods",
@@ -43,6 +44,12 @@ def columns(method: str) -> dict[str, type]:
     They are columns of the results, so they are declared beforehand, as ``COLUMNS`` of the method's module.
     """
     return dict(getattr(load("method", method), "COLUMNS", {}))
+
+
+def draws(method: MethodConfig) -> bool:
+    """Whether a method with these settings needs a generator: it does unless ``draws`` of its module says no."""
+    rule = getattr(load("method", method.name), "draws", None)
+    return rule is None or bool(rule(method))
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -6,8 +6,12 @@ import math
 
 from pipeline import plugin
 from pipeline.errors import ConfigError
+from pipeline.kernels.pairing import RULES
 from pipeline.sections import GeneratorConfig, RunConfig
 
+FORMATS = ("pairs", "unpaired", "sft", "candidates")
+FORMS = ("conversational", "text")
+LENGTHS = ("characters", "tokens")
 TEMPLATES = ("auto", "chat", "raw")
 THINK = ("strip", "keep")
 
@@ -16,27 +20,19 @@ def check_run(run: RunConfig) -> None:
     """Raises ``ConfigError`` that names the key and what is valid."""
     if not run.out:
         raise ConfigError("out: name the run's directory, e.g. out=runs/first (any fsspec URL)")
-    if not run.data.input:
-        raise ConfigError("data.input: name a Parquet or JSON lines file, a glob or a list of them")
-    paths = [run.data.input] if isinstance(run.data.input, str) else run.data.input
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise ConfigError(f"data.input = {run.data.input!r}: expected a path, a glob or a list of them")
-    if run.data.template not in TEMPLATES:
-        raise ConfigError(f"data.template = {run.data.template!r}: choose one of {', '.join(TEMPLATES)}")
+    _check_data(run)
     if run.reward.think not in THINK:
         raise ConfigError(f"reward.think = {run.reward.think!r}: choose one of {', '.join(THINK)}")
     _check_amounts(run)
+    _check_export(run)
     if run.policy.batch is not None and run.policy.batch < 1:
         raise ConfigError(f"policy.batch = {run.policy.batch}: it must be at least 1 row, or null for all")
     if run.cluster.segment is not None and run.cluster.segment < 1:
         raise ConfigError(f"cluster.segment = {run.cluster.segment}: it must be at least 1 step, or null for all")
-    if run.data.limit is not None and run.data.limit < 1:
-        raise ConfigError(f"data.limit = {run.data.limit}: it must be at least 1, or null for all rows")
     for name, generator in run.generators.items():
         _check_sampling(name, generator)
+    _check_draws(run)
     _check_critic(run)
-    if run.generator.temperature == 0 and getattr(run.method, "n", 1) > 1:
-        raise ConfigError("generator.temperature = 0 makes all draws the same: set method.n=1, or a temperature")
     if check := getattr(plugin.load("method", run.method.name), "validate_generator", None):
         try:
             check(run.method, run.generator)
@@ -65,11 +61,61 @@ def _check_critic(run: RunConfig) -> None:
         )
 
 
+def _check_data(run: RunConfig) -> None:
+    data = run.data
+    if not data.input:
+        raise ConfigError("data.input: name a Parquet or JSON lines file, a glob or a list of them")
+    if not _is_texts(data.input):
+        raise ConfigError(f"data.input = {data.input!r}: expected a path, a glob or a list of them")
+    for key in ("responses", "transcript"):
+        value = getattr(data, key)
+        if value is not None and (not value or not _is_texts(value)):
+            raise ConfigError(f"data.{key} = {value!r}: expected a column or a list of columns")
+    if data.responses is not None and data.transcript is not None:
+        raise ConfigError("data.responses and data.transcript: name one of them, transcripts hold responses already")
+    needs = getattr(plugin.load("method", run.method.name), "NEEDS_RESPONSES", False)
+    if needs and data.responses is None and data.transcript is None:
+        raise ConfigError(
+            f"data.responses: method {run.method.name} scores responses that the input has; name the column or columns "
+            "that hold them, or data.transcript where they are the ends of whole conversations"
+        )
+    if data.template not in TEMPLATES:
+        raise ConfigError(f"data.template = {data.template!r}: choose one of {', '.join(TEMPLATES)}")
+    if data.limit is not None and data.limit < 1:
+        raise ConfigError(f"data.limit = {data.limit}: it must be at least 1, or null for all rows")
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def _check_draws(run: RunConfig) -> None:
+    if run.generator.none and plugin.draws(run.method):
+        raise ConfigError(f"generator.engine = none: method {run.method.name} draws, so name a generator")
+    if run.generator.temperature == 0 and getattr(run.method, "n", 1) > 1:
+        raise ConfigError("generator.temperature = 0 makes all draws the same: set method.n=1, or a temperature")
+
+
+def _check_export(run: RunConfig) -> None:
+    export = run.export
+    for name in export.formats:
+        if name not in FORMATS:
+            raise ConfigError(f"export.formats holds {name!r}: choose any of {', '.join(FORMATS)}")
+    for key, known in (("form", FORMS), ("rule", RULES), ("length", LENGTHS)):
+        if (value := getattr(export, key)) not in known:
+            raise ConfigError(f"export.{key} = {value!r}: choose one of {', '.join(known)}")
+    for key, least in (("margin", 0), ("max_ratio", 1), ("max_difference", 0), ("seed", 0)):
+        if (amount := getattr(export, key)) is not None and not least <= amount < math.inf:
+            raise ConfigError(f"export.{key} = {amount}: it must be a number of at least {least}")
+    if export.threshold is not None and not math.isfinite(export.threshold):
+        raise ConfigError(f"export.threshold = {export.threshold}: give a reward, or null for the median of all")
+
+
 def _check_amounts(run: RunConfig) -> None:
     """Counts of at least 1, shares of at least 0, and times above 0."""
     positive = {
         "data.shard_rows": run.data.shard_rows,
-        **{f"{name}.replicas": model.replicas for name, model in run.models.items()},
+        **{f"{name}.replicas": model.replicas for name, model in run.models.items() if model.engine != "none"},
         **{f"{name}.max_in_flight": model.max_in_flight for name, model in run.models.items()},
         **{f"{name}.max_tokens": generator.max_tokens for name, generator in run.generators.items()},
         "cluster.shards_in_flight": run.cluster.shards_in_flight,

@@ -17,6 +17,11 @@ class DataConfig:
     ``id``: the column of unique strings; by default ``id`` if there is one, else rows are named after their file and
     position. ``template``: ``chat`` renders the model's chat template, ``raw`` takes text as it is, ``auto`` is
     ``chat`` where the tokenizer has a template.
+
+    What the input has already: ``responses``, a column or a list of columns, each with a response (a string, or the
+    assistant's messages) or a list of strings; or ``transcript``, one or more columns with whole conversations (texts
+    as HH-RLHF has them, or messages), which are the same up to their last turns. These are the responses, and what
+    comes before is the prompt, in place of the column ``prompt``.
     """
 
     input: Any = None
@@ -25,6 +30,26 @@ class DataConfig:
     template: str = "auto"
     limit: int | None = None
     shard_rows: int = 256
+    responses: Any = None
+    transcript: Any = None
+
+    @property
+    def response_columns(self) -> tuple[str, ...]:
+        """The columns with responses; empty if there are none, or if they are the ends of transcripts."""
+        return _columns(self.responses)
+
+    @property
+    def prompt_from(self) -> PromptFrom:
+        """What prompts are read from."""
+        return _columns(self.transcript) or self.prompt
+
+
+PromptFrom = str | tuple[str, ...]
+"""A column, a text with columns in it, or the columns of transcripts that begin with the prompt."""
+
+
+def _columns(given: Any) -> tuple[str, ...]:
+    return () if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
 @dataclass
@@ -97,6 +122,11 @@ class GeneratorConfig:
         """The model whose weights a replica loads, and so needs a GPU or memory for; empty where it loads none."""
         return self.model
 
+    @property
+    def none(self) -> bool:
+        """Whether there is no generator, since nothing is drawn."""
+        return self.engine == "none"
+
 
 @dataclass
 class RewardConfig:
@@ -124,6 +154,30 @@ class RewardConfig:
     def local_model(self) -> str:
         """The model whose weights a replica loads, and so needs a GPU or memory for; empty where it loads none."""
         return self.model
+
+
+@dataclass
+class ExportConfig:
+    """What ``relabel`` makes of a finished run. Nothing here changes what is drawn or scored.
+
+    ``formats``: any of ``pairs``, ``unpaired``, ``sft``, ``candidates``. ``form``: ``conversational`` (messages) or
+    ``text`` (prompts that are conversations as transcripts). ``rule``: which response the best one is paired with,
+    ``best_worst``, ``best_random`` or ``best_given``. ``margin`` >= 0: rewards of a pair differ by more.
+    ``max_ratio`` >= 1, ``max_difference`` >= 0: how far the lengths of a pair may lie apart, in ``length``
+    (``characters`` or ``tokens``: of ``tokenizer``, by default the generator's). ``threshold``: responses with a higher
+    reward are labelled true (null: the median of all rewards). ``seed``: of random choices.
+    """
+
+    formats: list[str] = field(default_factory=lambda: ["pairs", "unpaired", "sft", "candidates"])
+    form: str = "conversational"
+    rule: str = "best_worst"
+    margin: float = 0.0
+    max_ratio: float | None = None
+    max_difference: int | None = None
+    length: str = "characters"
+    tokenizer: str | None = None
+    threshold: float | None = None
+    seed: int = 0
 
 
 @dataclass
@@ -163,6 +217,7 @@ class RunConfig:
     critic: GeneratorConfig | None = None
     reward: RewardConfig = field(default_factory=RewardConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
 
     @property
     def generators(self) -> dict[Role, GeneratorConfig]:

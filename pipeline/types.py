@@ -33,7 +33,7 @@ class Prompt:
 
     ``token_ids`` is the prompt through the generator's template, at most one BOS. ``max_tokens`` is the most
     tokens a *whole* response to this prompt may have, its end token included (at least 1). ``critic``: whether the
-    run has a critic beside the generator.
+    run has a critic beside the generator. ``given``: responses that the row came with.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Prompt:
     token_ids: tuple[int, ...]
     max_tokens: int
     critic: bool = False
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

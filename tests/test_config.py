@@ -55,9 +55,43 @@ def test_every_data_set_of_the_gallery_goes_with_every_job(part: Path, job: str)
     assert run.method.name == job.partition("_")[0] or job == "best_of_n"
 
 
+GIVEN = [*BASE[:2], "reward=toy", "method=rescore"]
+
+
+def test_a_method_that_draws_nothing_needs_no_generator_and_gets_none() -> None:
+    without = load([], [*GIVEN, "data.responses=r"])
+    assert without.generator.engine == "none"
+    assert without == load([], [*GIVEN, "data.responses=r", "generator=toy", "generator.letters=2"])
+    assert load([], [*GIVEN, "data.responses=r", "generator=toy", "method.n=1"]).generator.engine == "toy"
+    assert load([], [*GIVEN, "data.responses=[a,b]"]).data.response_columns == ("a", "b")
+
+
+def test_of_responses_and_transcripts_the_last_one_named_counts() -> None:
+    run = load(["relabel"], ["reward=toy", "data.transcript=[chosen,rejected]"])
+    assert (run.data.responses, run.data.prompt_from) == (None, ("chosen", "rejected"))
+    run = load(["relabel"], ["reward=toy"])
+    assert (run.data.response_columns, run.data.prompt_from) == (("responses",), "prompt")
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (GIVEN, r"data.responses: method rescore scores responses that the input has; name the column"),
+        ([*GIVEN, "data.responses=r", "data.transcript=t"], r"data.responses and data.transcript: name one of them"),
+        ([*GIVEN, "data.responses=[]"], r"data.responses = \[\]: expected a column or a list of columns"),
+        ([*GIVEN, "data.transcript={a: b}"], r"data.transcript = \{'a': 'b'\}: expected a column or a list of"),
+        ([*GIVEN, "data.responses=r", "method.n=-1"], r"method.n = -1: it must not be negative"),
+        ([*GIVEN, "data.responses=r", "generator.lettrs=1", "generator=toy"], r"unknown key 'generator.lettrs'"),
+        (["generator=none"], r"generator.engine = none: method best_of_n draws, so name a generator"),
+        (["export.formats=[pairs,sfd]"], r"export.formats holds 'sfd': choose any of pairs, unpaired, sft, cand"),
+        (["export.form=chat"], r"export.form = 'chat': choose one of conversational, text"),
+        (["export.rule=worst"], r"export.rule = 'worst': choose one of best_worst, best_random, best_given"),
+        (["export.length=words"], r"export.length = 'words': choose one of characters, tokens"),
+        (["export.margin=-1"], r"export.margin = -1.0: it must be a number of at least 0"),
+        (["export.margin=.nan"], r"export.margin = nan: it must be a number of at least 0"),
+        (["export.max_ratio=0.5"], r"export.max_ratio = 0.5: it must be a number of at least 1"),
+        (["export.threshold=.inf"], r"export.threshold = inf: give a reward, or null"),
+        (["export.margn=1"], r"unknown key 'export.margn' \(did you mean 'margin'"),
         (["methd.n=3"], r"unknown key 'methd' \(did you mean 'method'\?\); valid here: cluster, critic, data"),
         (["data.promt=x"], r"unknown key 'data.promt' \(did you mean 'prompt'\?\)"),
         (["method.N=3"], r"unknown key 'method.N'"),

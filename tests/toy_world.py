@@ -18,7 +18,8 @@ LETTERS = 2
 
 def toy_prompt(name: str = "row", max_tokens: int = 4, *, critic: bool = False) -> Prompt:
     """A prompt of the toy model."""
-    return Prompt(name, name, tuple(32 + b for b in name.encode()), max_tokens, critic)
+    tokens = tuple(32 + b for b in name.encode())
+    return Prompt(name, name, tokens, max_tokens, critic, ("ab", "ba", f"aa{name}"))
 
 
 def text(tokens: tuple[int, ...]) -> str:

@@ -61,7 +61,7 @@ def read_run(
     tables = []
     run = ReportRun(PurePosixPath(place.rstrip("/")).name, record, config, values, measured, pa.table({}))
     total = int(record.summary["results"])
-    for shard in record.shards(run.journal, config.data.prompt):
+    for shard in record.shards(run.journal, config.data, critic=config.critic is not None):
         _take(run, shard, _column(shard.results, gold, place))
         tables.append(shard.results.select(own))
         progress(len(measured.ids) + measured.lost, total)

@@ -19,12 +19,21 @@ import pyarrow.compute as pc
 from pipeline.keys import Key, digest
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.schema import CANDIDATES
-from pipeline.types import Candidate
+from pipeline.types import Candidate, Content
 
 
 def draw_digest(generator: str, key: Key, prompt: Sequence[int], prefix: Sequence[int]) -> str:
     """The name of a response: generator fingerprint, the draw's key, and the tokens it continues. 32 hex digits."""
     return digest(("draw", generator, *key.parts(), _packed(prompt), _packed(prefix))).hex()
+
+
+def given_digest(response: str, key: Key, content: Content) -> str:
+    """The name of a response that was given: the text, its key, and the prompt that it answers. 32 hex digits.
+
+    A reward model sees the prompt and no tokens of the generator's, so neither these nor the generator count.
+    """
+    turns = (content,) if isinstance(content, str) else [part for m in content for part in (m.role, m.content)]
+    return digest(("given", response, *key.parts(), len(turns), *turns)).hex()
 
 
 def _packed(tokens: Sequence[int]) -> bytes:
@@ -95,6 +104,13 @@ class Journal:
     def rows(self, parts: Iterable[Part], ids: Sequence[str]) -> pa.Table:
         """The rows (schema ``CANDIDATES``) of these input rows in these parts, part by part."""
         return _joined(self.folder.read_table(part.name, filters=[("id", "in", list(ids))]) for part in parts)
+
+    def candidates(self, parts: Iterable[Part], ids: Sequence[str], keys: Sequence[str]) -> pa.Table:
+        """The rows of these names, each once, in the order of the table (see ``JournalWriter.commit``)."""
+        wanted = [("id", "in", list(ids)), ("key", "in", list(keys))]
+        tables = [self.folder.read_table(part.name, filters=[wanted]) for part in parts] if keys else []
+        whole = pa.concat_tables([CANDIDATES.empty_table(), *tables], promote_options="default")
+        return _sorted(_unique(whole), ids)
 
     def _own_manifests(self) -> list[dict[str, Any]]:
         names = [n for n in self.folder.names("_manifests", ".json") if n.startswith(f"{self.owner}-")]

@@ -17,9 +17,13 @@ import fsspec
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.sections import PromptFrom
+from pipeline.storage.messages import is_string
 from pipeline.storage.schema import WRONG
 
 SLICE = 4096
+Line = dict[Any, Any]
+"""A line's columns. ``PromptFrom`` is looked up in it as it is: transcripts' names, a tuple, are no column."""
 SHOWN = 2000
 """Characters of a wrong prompt that its reject shows."""
 
@@ -33,7 +37,7 @@ class Scan:
     digest: str
 
 
-def scan(url: str, prompt: str) -> Scan:
+def scan(url: str, prompt: PromptFrom) -> Scan:
     """Reads a file once. Raises ``InputError`` with the line that is no JSON object or changes a column's type."""
     schema, rows, heard = pa.schema([]), 0, blake2b(digest_size=16)
     form: str | None = None
@@ -58,10 +62,10 @@ def scan(url: str, prompt: str) -> Scan:
     return Scan(schema, rows, heard.hexdigest())
 
 
-def read(url: str, schema: pa.Schema, prompt: str, size: int) -> Iterator[pa.Table]:
+def read(url: str, schema: pa.Schema, prompt: PromptFrom, size: int) -> Iterator[pa.Table]:
     """The rows in tables of at most ``size``; column ``WRONG`` follows the schema's where a prompt was wrong."""
     kind = schema.field(prompt).type if prompt in schema.names else pa.string()  # a text with columns in it
-    form = "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else "messages"
+    form = "text" if is_string(kind) else "messages"
     for _, values in _slices(url, size):
         wrong = [_why(value.get(prompt), form) for value in values]
         for value, why in zip(values, wrong, strict=True):
@@ -98,7 +102,7 @@ def _type_of(value: Any) -> pa.DataType:
         return pa.null()
 
 
-def _infer(url: str, first: int, values: list[dict[str, Any]]) -> pa.Schema:
+def _infer(url: str, first: int, values: list[Line]) -> pa.Schema:
     try:
         return pa.schema(list(pa.array(values).type))
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
@@ -124,7 +128,7 @@ def _infer(url: str, first: int, values: list[dict[str, Any]]) -> pa.Schema:
     )
 
 
-def _slices(url: str, size: int, heard: blake2b | None = None) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+def _slices(url: str, size: int, heard: blake2b | None = None) -> Iterator[tuple[int, list[Line]]]:
     """Slices of at most ``size`` objects with the line number (from 1) at which each slice begins."""
     with fsspec.open(url, "rt", encoding="utf-8", compression="infer") as file:
         lines = ((number, line) for number, line in enumerate(_decoded(url, file, heard), 1) if line.strip())
@@ -157,7 +161,7 @@ def _first_undecodable(url: str) -> int:
     return 0
 
 
-def _parse(url: str, number: int, line: str) -> dict[str, Any]:
+def _parse(url: str, number: int, line: str) -> Line:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -28,6 +28,8 @@ STALE = (
     "results",
     "rejects",
     "grants",
+    "export",
+    "export.json",
 )
 """What a run makes anew when its plan changes; the journal stays."""
 
@@ -43,6 +45,17 @@ class Plan:
     def fingerprint(self) -> str:
         """Digest of the values; node manifests carry it, so that those of another plan don't count."""
         return digest((json.dumps(dict(self.values), sort_keys=True, ensure_ascii=False),)).hex()
+
+
+def read_plan(folder: Folder) -> Plan:
+    """The plan of the run that lies in a folder. Raises ``RunDirectoryError`` if there is none."""
+    try:
+        value = folder.read_json("_plan.json")
+    except FileNotFoundError:
+        raise RunDirectoryError(
+            f"no run lies in {folder.url}: give the directory that was named as out= (it holds config.yaml)"
+        ) from None
+    return Plan(value["run"], value["values"])
 
 
 def adopt_plan(

@@ -9,18 +9,21 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 
+from pipeline.sections import PromptFrom
+from pipeline.storage.given import prompt_column
+from pipeline.storage.messages import MESSAGES
 from pipeline.types import RowError
 
 _FIELD = re.compile(r"([^.\[\]{}]+)((?:\[[^\[\]]+\])*)")
 
 
-def is_text(prompt: str, columns: Sequence[str]) -> bool:
-    """Whether ``data.prompt`` is a text with fields, not the name of a column."""
-    return prompt not in columns and ("{" in prompt or "}" in prompt)
+def is_text(prompt: PromptFrom, columns: Sequence[str]) -> TypeGuard[str]:
+    """Whether prompts are a text with fields, not a column or transcripts."""
+    return isinstance(prompt, str) and prompt not in columns and ("{" in prompt or "}" in prompt)
 
 
 def fields(text: str) -> list[str]:
@@ -40,8 +43,20 @@ def fields(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def column(table: pa.Table, prompt: str) -> pa.ChunkedArray:
-    """The prompts of a table: a column as it is, or one text per row; null where a field is null or isn't there."""
+def column_type(schema: pa.Schema, prompt: PromptFrom) -> pa.DataType:
+    """The type of the prompts' column."""
+    if not isinstance(prompt, str):
+        return MESSAGES
+    return pa.string() if is_text(prompt, schema.names) else schema.field(prompt).type
+
+
+def column(table: pa.Table, prompt: PromptFrom) -> pa.ChunkedArray:
+    """The prompts of a table: a column as it is, or one text per row; null where a field is null or isn't there.
+
+    Of transcripts, what they have in common; null where there is nothing.
+    """
+    if not isinstance(prompt, str):
+        return prompt_column(table, prompt)
     if not is_text(prompt, table.column_names):
         return table.column(prompt)
     rows = table.select(fields(prompt)).to_pylist()

@@ -19,12 +19,14 @@ from pipeline.driver import Ask, PartReply
 from pipeline.effects import Grant, Room, Sample, Score
 from pipeline.errors import RunDirectoryError
 from pipeline.graph import Ingested
+from pipeline.sections import DataConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.grants import read_grants
 from pipeline.storage.journal import Journal, Part
 from pipeline.storage.manifest import Plan, read_nodes
 from pipeline.storage.schema import ID
 from pipeline.storage.shards import prompts, shard_name
+from pipeline.storage.source import data_name
 from pipeline.types import Candidate, Prompt, RowError, Text
 
 ENOUGH = 2**30
@@ -112,16 +114,20 @@ class Record:
         rows = [n for outcome in ingested if isinstance(outcome, Ingested) for n in outcome.rows]
         return list(pairwise([0, *accumulate(rows)]))
 
-    def shards(self, journal: str, prompt: str) -> Iterator[RecordedShard]:
-        """Every shard in order. ``journal``: where the run kept its draws; ``prompt``: ``data.prompt``."""
+    def shards(self, journal: str, data: DataConfig, *, critic: bool) -> Iterator[RecordedShard]:
+        """Every shard in order. ``journal``: where the run kept its draws; ``critic``: whether it had one."""
         book = Journal(Folder(journal, "journal"), self.plan.run)
         parts = self._parts(book)
         for number, span in enumerate(self._spans):
             table = self.folder.read_table(shard_name(number))
             ids = table.column(ID).to_pylist()
-            here = [p for p in parts if p.may_hold(fingerprints.data(self.plan.values["data.input"]), *span)]
+            here = [p for p in parts if p.may_hold(data_name(self.plan.values["data.input"]), *span)]
             yield RecordedShard(
-                [Prompt(name, c, (), CAP) for name, c in prompts(table, prompt) if not isinstance(c, RowError)],
+                [
+                    Prompt(name, content, (), CAP, critic, given)
+                    for name, content, given in prompts(table, data)
+                    if not isinstance(content, RowError)
+                ],
                 self.folder.read_table(f"results/part-{number:05d}.parquet"),
                 RecordedReplies(self._own_rows(book, here, ids), read_grants(self.folder, ids)),
             )

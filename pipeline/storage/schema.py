@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from pipeline.storage.prompt_text import is_text
+from pipeline.sections import PromptFrom
+from pipeline.storage.prompt_text import column_type
 
 CANDIDATES = pa.schema(
     [
@@ -61,6 +62,9 @@ REJECTS = pa.schema(
 )
 """Why a row has no result; the row itself stands beside it."""
 
+SCORED = pa.field("scored", pa.list_(pa.string()))
+"""Of an outcome: the ``key`` of every candidate of the row that has a reward, in no order."""
+
 Columns = Mapping[str, type]
 """What a method tells of each row beside the fixed columns: names, and ``float``, ``int`` or ``str``."""
 
@@ -69,7 +73,7 @@ _TYPES = {float: pa.float64(), int: pa.int64(), str: pa.string()}
 
 def outcomes_schema(columns: Columns | None = None) -> pa.Schema:
     """What an advance node leaves for its shard's collect node: a result or what went wrong, the other half null."""
-    return pa.schema([*_results(columns), *REJECTS.remove(0)])
+    return pa.schema([*_results(columns), *REJECTS.remove(0), SCORED])
 
 
 def _results(columns: Columns | None) -> pa.Schema:
@@ -87,7 +91,7 @@ RESERVED = {"prompt", *RESULTS.names, *REJECTS.names}
 
 
 def carried(
-    input_schema: pa.Schema, prompt: str, id_column: str | None, columns: Columns | None = None
+    input_schema: pa.Schema, prompt: PromptFrom, id_column: str | None, columns: Columns | None = None
 ) -> list[tuple[str, str]]:
     """The input's other columns as (name there, name in the output), in order.
 
@@ -107,24 +111,23 @@ def carried(
 
 
 def results_schema(
-    input_schema: pa.Schema, prompt: str, id_column: str | None, columns: Columns | None = None
+    input_schema: pa.Schema, prompt: PromptFrom, id_column: str | None, columns: Columns | None = None
 ) -> pa.Schema:
     """``id``, ``prompt`` as given, the outcome with the method's own columns, then the input's other columns."""
     return _with_row(_results(columns), input_schema, prompt, id_column, columns)
 
 
 def rejects_schema(
-    input_schema: pa.Schema, prompt: str, id_column: str | None, columns: Columns | None = None
+    input_schema: pa.Schema, prompt: PromptFrom, id_column: str | None, columns: Columns | None = None
 ) -> pa.Schema:
     """``id``, ``prompt`` as given, what went wrong, then the input's other columns, under the names of the results."""
     return _with_row(REJECTS, input_schema, prompt, id_column, columns)
 
 
 def _with_row(
-    fixed: pa.Schema, input_schema: pa.Schema, prompt: str, id_column: str | None, columns: Columns | None
+    fixed: pa.Schema, input_schema: pa.Schema, prompt: PromptFrom, id_column: str | None, columns: Columns | None
 ) -> pa.Schema:
     pairs = carried(input_schema, prompt, id_column, columns)
     others = [pa.field(out, input_schema.field(name).type) for name, out in pairs]
-    kind = pa.string() if is_text(prompt, input_schema.names) else input_schema.field(prompt).type
-    head = [fixed.field(0), pa.field("prompt", kind)]
+    head = [fixed.field(0), pa.field("prompt", column_type(input_schema, prompt))]
     return pa.schema([*head, *list(fixed)[1:], *others])

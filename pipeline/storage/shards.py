@@ -6,7 +6,7 @@ whole input and its id. It is what every later node reads, whatever the input wa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
+from pipeline.graph import Advance
 from pipeline.keys import digest
-from pipeline.storage import prompt_text
+from pipeline.sections import DataConfig, PromptFrom
+from pipeline.storage import given, prompt_text
 from pipeline.storage import source as sources
 from pipeline.storage.folder import FileRecord, Folder
+from pipeline.storage.given import Given
+from pipeline.storage.messages import read_messages
 from pipeline.storage.schema import (
     ID,
     ROW,
@@ -29,12 +33,17 @@ from pipeline.storage.schema import (
     results_schema,
 )
 from pipeline.storage.source import Source, SourceFile
-from pipeline.types import Content, Message, RowError
+from pipeline.types import Content, RowError
 
 
 def shard_name(shard: int) -> str:
     """Where a shard lies in the run's folder."""
     return f"_shards/shard-{shard:05d}.parquet"
+
+
+def outcomes_name(node: Advance) -> str:
+    """Where a node leaves the outcomes of the rows that ended in it."""
+    return f"_outcomes/{node.name}.parquet"
 
 
 def cuts(file: SourceFile, shard_rows: int, batch_rows: int | None) -> list[int]:
@@ -96,8 +105,25 @@ def check_unique(folder: Folder, source: Source, shards: int) -> None:
             rows[name] = row
 
 
-def prompts(shard: pa.Table, prompt: str) -> Iterator[tuple[str, Content | RowError]]:
-    """Each row's id and prompt (a column, or a text with fields), or what is wrong with it."""
+def prompts(shard: pa.Table, data: DataConfig) -> Iterator[tuple[str, Content | RowError, Given]]:
+    """Each row's id, its prompt or what is wrong with it, and the responses that it came with."""
+    names = shard.column(ID).to_pylist()
+    if not isinstance(data.prompt_from, str):
+        for name, split in zip(names, given.conversations(shard, data.prompt_from), strict=True):
+            yield (name, split, ()) if isinstance(split, RowError) else (name, *split)
+        return
+    found: Iterable[Given | RowError] = [()] * len(names)
+    if data.response_columns:
+        found = given.responses(shard, data.response_columns)
+    for (name, content), responses in zip(_prompts(shard, data.prompt), found, strict=True):
+        if isinstance(responses, RowError):
+            yield name, content if isinstance(content, RowError) else responses, ()
+        else:
+            yield name, content, responses
+
+
+def _prompts(shard: pa.Table, prompt: str) -> Iterator[tuple[str, Content | RowError]]:
+    """Prompts from a column, or from a text with fields."""
     made = prompt_text.is_text(prompt, shard.column_names)
     values = prompt_text.column(shard, prompt).to_pylist()
     names, wrongs = (shard.column(c).to_pylist() for c in (ID, WRONG))
@@ -111,7 +137,7 @@ def prompts(shard: pa.Table, prompt: str) -> Iterator[tuple[str, Content | RowEr
 
 
 def collect(
-    shard: pa.Table, outcomes: pa.Table, source: Source, prompt: str, columns: Columns | None = None
+    shard: pa.Table, outcomes: pa.Table, source: Source, prompt: PromptFrom, columns: Columns | None = None
 ) -> tuple[pa.Table, pa.Table]:
     """Results and rejects of a shard, each in input order; every row is in exactly one of them.
 
@@ -136,7 +162,7 @@ def _beside(
     outcomes: pa.Table,
     schema: pa.Schema,
     input_schema: pa.Schema,
-    prompt: str,
+    prompt: PromptFrom,
     id_column: str | None,
     own: Columns | None,
 ) -> pa.Table:
@@ -196,13 +222,9 @@ def _content(value: Any) -> Content | RowError:
         return RowError("prompt", "NullPrompt", "the prompt is null")
     if isinstance(value, str):
         return value if value.strip() else RowError("prompt", "EmptyPrompt", "the prompt is empty")
-    turns = [(m or {}).get("role") for m in value], [(m or {}).get("content") for m in value]
     if not value:
         return RowError("prompt", "EmptyPrompt", "the prompt has no messages")
-    for i, (role, content) in enumerate(zip(*turns, strict=True)):
-        if not isinstance(role, str) or not isinstance(content, str):
-            missing = "content" if isinstance(role, str) else "role"
-            return RowError("prompt", "BadMessage", f"message {i} (counted from 0) has no {missing}")
-    if value[-1]["role"] == "assistant":
+    turns = read_messages(value)
+    if not isinstance(turns, RowError) and turns[-1].role == "assistant":
         return RowError("prompt", "BadMessage", "the last message is the assistant's; there is nothing to answer")
-    return tuple(Message(m["role"], m["content"]) for m in value)
+    return turns

@@ -6,7 +6,7 @@ with rows, a malformed line, columns that change from file to file, no prompt co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.keys import digest
 from pipeline.plugin import nearest
-from pipeline.sections import DataConfig
-from pipeline.storage import json_lines
+from pipeline.sections import DataConfig, PromptFrom
+from pipeline.storage import given, json_lines
 from pipeline.storage.folder import file_system
+from pipeline.storage.messages import is_messages, is_string
 from pipeline.storage.prompt_text import fields, is_text
 from pipeline.storage.sampled_digest import sampled_digest
 
@@ -48,7 +50,7 @@ class Source:
     files: tuple[SourceFile, ...]
     schema: pa.Schema
     id_column: str | None
-    prompt: str = "prompt"
+    prompt: PromptFrom = "prompt"
 
     @property
     def rows(self) -> int:
@@ -59,10 +61,20 @@ class Source:
         """What identifies the input in a manifest."""
         return [{"file": f.label, "rows": f.rows, "bytes": f.bytes, "blake2b": f.digest} for f in self.files]
 
+    @property
+    def name(self) -> str:
+        """What journals call this input; see ``data_name``."""
+        return data_name(self.describe())
+
     def place(self, row: int) -> str:
         """A row by its file, for messages. ``row``: its position in the whole input."""
         file = next(f for f in self.files if f.first <= row < f.first + f.rows)
         return f"row {row - file.first} of {file.url}"
+
+
+def data_name(described: Iterable[Mapping[str, Any]]) -> str:
+    """The name of an input, from what ``Source.describe`` says of its files. 32 hex digits."""
+    return digest([f"{f['file']} {f['bytes']} {f['blake2b']}" for f in described]).hex()
 
 
 def inspect(config: DataConfig) -> Source:
@@ -77,7 +89,7 @@ def inspect(config: DataConfig) -> Source:
     left = config.limit
     first = 0
     for url, label in zip(urls, _labels(urls), strict=True):
-        size, found = _look(url, config.prompt)
+        size, found = _look(url, config.prompt_from)
         if found.rows:
             schema = found.schema if schema is None else _unify(schema, found.schema, whole[0], url)
             _check_columns(config, found.schema, url)
@@ -89,8 +101,9 @@ def inspect(config: DataConfig) -> Source:
     if schema is None:
         raise InputError(f"data.input: no rows in {_some(urls)}; give a file that has some")
     _check_prompt_type(config, schema, urls)
+    given.check(config, schema, _some(urls))
     id_column = config.id or ("id" if "id" in schema.names else None)
-    return Source(tuple(files), schema, id_column, config.prompt)
+    return Source(tuple(files), schema, id_column, config.prompt_from)
 
 
 def expand(given: Any) -> list[str]:
@@ -165,7 +178,7 @@ def _labels(urls: list[str]) -> list[str]:
     return labels
 
 
-def _look(url: str, prompt: str) -> tuple[int, json_lines.Scan]:
+def _look(url: str, prompt: PromptFrom) -> tuple[int, json_lines.Scan]:
     """A file's size in bytes, and what it holds."""
     fs, path = fsspec.core.url_to_fs(url)
     size = int(fs.size(path) or 0)
@@ -221,7 +234,7 @@ def _unify(schema: pa.Schema, found: pa.Schema, first_url: str, url: str) -> pa.
 
 def _check_columns(config: DataConfig, schema: pa.Schema, url: str) -> None:
     columns = [("data.prompt", name) for name in _prompt_columns(config, schema)]
-    for key, column in (*columns, ("data.id", config.id)):
+    for key, column in (*columns, *given.columns(config), ("data.id", config.id)):
         if column is not None and column not in schema.names:
             raise InputError(
                 f"{key}: {url} has no column {column!r}{nearest(column, schema.names)}; "
@@ -230,11 +243,10 @@ def _check_columns(config: DataConfig, schema: pa.Schema, url: str) -> None:
 
 
 def _check_prompt_type(config: DataConfig, schema: pa.Schema, urls: list[str]) -> None:
-    if is_text(config.prompt, schema.names):
+    if config.transcript is not None or is_text(config.prompt, schema.names):
         return
     kind = schema.field(config.prompt).type
-    texts = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if not (texts or _is_messages(kind)):
+    if not (is_string(kind) or is_messages(kind)):
         raise InputError(
             f"data.prompt: column {config.prompt!r} of {_some(urls)} is {kind}; it must hold strings or lists of "
             "{role, content} with strings in both: name another column, or convert this one"
@@ -242,21 +254,15 @@ def _check_prompt_type(config: DataConfig, schema: pa.Schema, urls: list[str]) -
 
 
 def _prompt_columns(config: DataConfig, schema: pa.Schema) -> list[str]:
-    """The columns that prompts are made of."""
+    """The columns that prompts are made of, if they are no transcripts."""
+    if config.transcript is not None:
+        return []
     if not is_text(config.prompt, schema.names):
         return [config.prompt]
     try:
         return fields(config.prompt)
     except ValueError as error:
         raise InputError(f"data.prompt = {config.prompt!r}: {error}") from None
-
-
-def _is_messages(kind: pa.DataType) -> bool:
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
-        return False
-    fields = {f.name: f.type for f in kind.value_type}
-    texts = [fields.get(name) for name in ("role", "content")]
-    return all(t in (pa.string(), pa.large_string(), pa.null()) for t in texts)
 
 
 def _some(urls: list[str]) -> str:

@@ -35,7 +35,9 @@ POLICIES = plugin.names("policy")
 
 
 def settings(kind: str, name: str, **extra: Any) -> dict[str, Any]:
-    base: dict[str, Any] = {"out": "x", "data": {"input": "p"}, "generator": "toy", "reward": "toy"}
+    base: dict[str, Any] = {"out": "x", "data": {"input": "p", "responses": "r"}, "generator": "toy", "reward": "toy"}
+    if (kind, name) == ("generator", "none"):
+        base["method"] = "rescore"  # the others draw
     return {**base, kind: {FIELD[kind]: name, **extra}}
 
 
@@ -110,7 +112,8 @@ def test_a_method_finishes_on_the_toy_model_with_honest_counts(name: str, select
         assert result.steps >= 1
         assert result.candidates >= 1
         assert {n: type(v) for n, v in result.columns.items()}.items() <= plugin.columns(name).items()
-        assert result.generated_tokens >= sum(key.row == row for key in seen) > 0
+        assert result.generated_tokens >= sum(key.row == row for key in seen)
+        assert plugin.draws(config_of("method", name)) == any(key.row == row for key in seen)
 
 
 @pytest.mark.parametrize(("name", "select"), METHOD_CASES)

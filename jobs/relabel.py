@@ -1,0 +1,122 @@
+"""``raylign relabel``: scores the responses of a data set, draws more if asked to, and exports training data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from actors.chat_template import ModelText
+from actors.cluster import Cluster
+from jobs.align import REJECTED, align
+from jobs.command import guarded
+from jobs.display import models
+from pipeline.config import build, merge
+from pipeline.errors import ConfigError
+from pipeline.export.card import REASONS, Provenance
+from pipeline.export.examples import Statistics
+from pipeline.sections import RunConfig
+from pipeline.storage.folder import Folder
+from pipeline.storage.lease import take
+from pipeline.storage.scored import ScoredRows
+from pipeline.storage.training_data import PLACE, export
+
+USAGE = """
+usage: raylign relabel [CONF.yaml ...] [key=value ...]
+
+Scores the responses that a data set has, draws method.n more per prompt if asked to, and exports training data to
+OUT/export: preference pairs, unpaired labels, supervised examples and all candidates, with a data set card. The method
+is rescore unless another one is named. The same command with other export settings exports again, and draws and
+scores nothing.
+
+  raylign relabel conf/job/relabel.yaml data.input=pairs.parquet data.responses=[chosen,rejected] reward.model=...
+  raylign relabel conf/job/relabel.yaml data.input=hh.jsonl data.transcript=[chosen,rejected] reward.model=...
+
+Exit status: as of align.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return guarded("relabel", USAGE, sys.argv[1:] if arguments is None else arguments, _work)
+
+
+def _work(arguments: list[str]) -> int:
+    files = [a for a in arguments if "=" not in a]
+    config = build(with_rescore(merge(files, [a for a in arguments if "=" in a])))
+    measure = measure_of(config)
+    console = Console(highlight=False)
+    with Cluster(config.cluster) as cluster:
+        summary = align(config, cluster, console)
+    found = export_run(config, summary, measure)
+    console.print(export_table(found, summary["rejects"], f"{config.out}/{PLACE}"))
+    return REJECTED if summary["rejects"] else 0
+
+
+def with_rescore(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with method ``rescore`` where they name none."""
+    method = settings.get("method") or {}
+    if isinstance(method, Mapping) and "name" not in method:
+        method = {"name": "rescore", **method}
+    return {**settings, "method": method}
+
+
+def measure_of(config: RunConfig) -> Callable[[str], int]:
+    """The length of a text, in ``export.length``. Raises ``ConfigError`` for a tokenizer that isn't there."""
+    if config.export.length == "characters":
+        return len
+    generator = config.generator
+    name = config.export.tokenizer or getattr(generator, "tokenizer", "") or generator.model
+    if not name:
+        raise ConfigError("export.length = tokens, but there is no generator: set export.tokenizer to a model's name")
+    tokenizer = ModelText("export", name, key="tokenizer").load_tokenizer()
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def export_run(config: RunConfig, summary: Mapping[str, Any], measure: Callable[[str], int]) -> Statistics:
+    """Exports a finished run. Raises ``RunDirectoryError`` if it isn't, or if another process writes there."""
+    folder = Folder(config.out)
+    lease = take(folder)
+    try:
+        run = ScoredRows(folder, config.journal)
+        return export(run, config.export, measure, _provenance(config, summary, run))
+    finally:
+        lease.release()
+
+
+def _provenance(config: RunConfig, summary: Mapping[str, Any], run: ScoredRows) -> Provenance:
+    values = run.plan.values
+    used = {"reward model": f"{config.reward.model} on {config.reward.engine} (`{values['reward.model']}`)"}
+    if not config.generator.none:
+        generator = f"{config.generator.model} on {config.generator.engine} (`{values['generator.model']}`)"
+        used = {"generator": generator, **used}
+    return Provenance(
+        title=f"{config.method.name}: {models(config)}",
+        method=config.method.name,
+        models=used,
+        seed=config.seed,
+        run=run.plan.run,
+        files=values["data.input"],
+        rejected=summary["rejects"],
+        versions=summary["versions"],
+    )
+
+
+def export_table(found: Statistics, rejected: int, place: str) -> Table:
+    """What was exported, and why rows made no pair."""
+    table = Table(show_header=False, title=place, title_justify="left")
+    for name, count in found.examples.items():
+        table.add_row(name, f"{count:,}")
+    for name, reasons in found.without.items():
+        for reason, count in sorted(reasons.items()):
+            table.add_row(f"no {name}", f"{count:,} rows: {REASONS[reason]}")
+    if rejected:
+        table.add_row("rejected", f"{rejected:,} rows have no result")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

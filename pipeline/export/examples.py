@@ -1,0 +1,167 @@
+"""What each row of a finished run gives to each format, and the counts that its card tells."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.export import forms
+from pipeline.kernels.pairing import Limits, Pair, Scored, distinct, pair, usable
+from pipeline.keys import Key
+from pipeline.sections import ExportConfig
+from pipeline.types import Content
+
+Example = dict[str, Any]
+NO_TEXT = "no_text"
+"""Why a row makes nothing in plain text: its conversation has no transcript."""
+BLANK = "blank"
+"""Why a row makes no supervised example: what was kept has no text or no finite reward."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCandidate:
+    """A candidate of a row, as the journal has it."""
+
+    response: str
+    reward: float
+    kind: str
+    step: int
+    index: int
+    chain: int
+    finish_reason: str | None
+    generated_tokens: int
+    generator: str | None
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """A row with a result: its prompt, what was kept, and every candidate, those that were given first."""
+
+    id: str
+    content: Content
+    response: str
+    reward: float
+    candidates: Sequence[ScoredCandidate]
+
+
+@dataclass
+class Statistics:
+    """What the examples come to. ``without``: rows that gave none, by format and reason.
+
+    ``rewards`` and ``lengths`` hold one number per candidate, or per pair's better and worse response.
+    """
+
+    rows: int = 0
+    examples: Counter[str] = field(default_factory=Counter)
+    without: dict[str, Counter[str]] = field(default_factory=dict)
+    labels: Counter[bool] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    rewards: dict[str, array[float]] = field(default_factory=dict)
+    lengths: dict[str, array[int]] = field(default_factory=dict)
+
+    def note(self, name: str, reward: float, length: int) -> None:
+        """Adds a response to the figures of ``candidates``, ``chosen`` or ``rejected``."""
+        self.rewards.setdefault(name, array("d")).append(reward)
+        self.lengths.setdefault(name, array("q")).append(length)
+
+    def refuse(self, format: str, reason: str) -> None:
+        """Counts a row that gives nothing to a format."""
+        self.without.setdefault(format, Counter())[reason] += 1
+
+
+class Exporter:
+    """Makes examples. ``measure``: the length of a text, in the unit of the limits. ``threshold``: of labels."""
+
+    def __init__(self, config: ExportConfig, measure: Callable[[str], int], threshold: float) -> None:
+        self._config, self._measure, self.threshold = config, measure, threshold
+        self._limits = Limits(config.margin, config.max_ratio, config.max_difference)
+        self.statistics = Statistics()
+
+    def examples(self, row: ScoredRow) -> dict[str, list[Example]]:
+        """The row's examples by format. Every format of the configuration is there, if only with none."""
+        config = self._config
+        self.statistics.rows += 1
+        try:
+            prompt = {"id": row.id, "prompt": forms.prompt(row.content, config.form)}
+        except ValueError:
+            for name in config.formats:
+                self.statistics.refuse(name, NO_TEXT)
+            return {name: [] for name in config.formats}
+        scored = [Scored(c.response, c.reward, self._measure(c.response), c.kind == "given") for c in row.candidates]
+        for s, c in zip(scored, row.candidates, strict=True):
+            self.statistics.note("candidates", s.reward, s.length)
+            self.statistics.kinds[c.kind] += 1
+        makers: dict[str, Callable[[], list[Example] | str]] = {
+            "pairs": lambda: self._pairs(row, prompt, scored),
+            "unpaired": lambda: self._unpaired(row, prompt, scored),
+            "sft": lambda: self._sft(row),
+            "candidates": lambda: self._candidates(row, prompt),
+        }
+        return {name: self._counted(name, makers[name]()) for name in config.formats}
+
+    def _counted(self, format: str, made: list[Example] | str) -> list[Example]:
+        if isinstance(made, str):
+            self.statistics.refuse(format, made)
+            return []
+        self.statistics.examples[format] += len(made)
+        return made
+
+    def _pairs(self, row: ScoredRow, prompt: Example, scored: list[Scored]) -> list[Example] | str:
+        config = self._config
+        made = pair(scored, config.rule, self._limits, Key(config.seed, row.id, ("export", "pair")).rng())
+        if not isinstance(made, Pair):
+            return made
+        chosen, rejected = scored[made.chosen], scored[made.rejected]
+        example = {
+            **prompt,
+            "chosen": forms.completion(row.content, chosen.text, config.form),
+            "rejected": forms.completion(row.content, rejected.text, config.form),
+            "score_chosen": chosen.reward,
+            "score_rejected": rejected.reward,
+        }
+        for name, one in (("chosen", chosen), ("rejected", rejected)):
+            self.statistics.note(name, one.reward, one.length)
+        return [example]
+
+    def _unpaired(self, row: ScoredRow, prompt: Example, scored: list[Scored]) -> list[Example] | str:
+        kept = [scored[i] for i in distinct(scored, usable(scored))]
+        for one in kept:
+            self.statistics.labels[one.reward > self.threshold] += 1
+        made = [
+            {
+                **prompt,
+                "completion": forms.completion(row.content, one.text, self._config.form),
+                "label": one.reward > self.threshold,
+                "score": one.reward,
+            }
+            for one in kept
+        ]
+        return made or "no_candidate"
+
+    def _sft(self, row: ScoredRow) -> list[Example] | str:
+        if not usable([Scored(row.response, row.reward, 0)]):
+            return BLANK
+        whole = forms.whole(row.content, row.response, self._config.form)
+        return [{"id": row.id, **whole, "score": row.reward}]
+
+    def _candidates(self, row: ScoredRow, prompt: Example) -> list[Example]:
+        return [
+            {
+                **prompt,
+                "completion": forms.completion(row.content, c.response, self._config.form),
+                "score": c.reward,
+                "kind": c.kind,
+                "chain": c.chain,
+                "step": c.step,
+                "index": c.index,
+                "finish_reason": c.finish_reason,
+                "generated_tokens": c.generated_tokens,
+                "generator": c.generator,
+                "key": c.key,
+            }
+            for c in row.candidates
+        ]

@@ -1,0 +1,131 @@
+"""Responses that the input has: lists, pairs of columns, messages, transcripts; and what is wrong with a row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.sections import DataConfig
+from pipeline.storage.schema import ID, outcomes_schema
+from pipeline.storage.shards import collect, prompts
+from pipeline.storage.source import inspect
+from pipeline.types import Message, RowError
+from tests.storage.test_shards import shards
+
+HUMAN, ASSISTANT = (
+    (lambda text: {"role": "user", "content": text}),
+    (lambda text: {"role": "assistant", "content": text}),
+)
+
+
+def read(tmp_path: Path, rows: list[dict[str, Any]], **data: Any) -> list[Any]:
+    """Each row's prompt and responses, or the kind of its error and its text."""
+    _, _, (shard,) = shards(tmp_path, [rows], rows=99, **data)
+    found = prompts(shard, DataConfig(**data))
+    return [(c.error_type, c.error) if isinstance(c, RowError) else (c, given) for _, c, given in found]
+
+
+def test_a_column_of_lists_may_have_any_number_in_each_row(tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "r": ["a", "b"]}, {"prompt": "q", "r": ["c"]}, {"prompt": "s", "r": []}]
+    assert read(tmp_path, rows, responses="r") == [("p", ("a", "b")), ("q", ("c",)), ("s", ())]
+
+
+def test_columns_of_texts_stand_in_the_order_of_the_configuration(tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "chosen": "good", "rejected": ""}]
+    assert read(tmp_path, rows, responses=["rejected", "chosen"]) == [("p", ("", "good"))]
+
+
+def test_conversational_completions_are_responses(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": [HUMAN("p")], "chosen": [ASSISTANT("good")], "rejected": [ASSISTANT("bad")]},
+        {"prompt": [HUMAN("p")], "chosen": [ASSISTANT("good")], "rejected": [HUMAN("bad")]},
+        {"prompt": [HUMAN("p")], "chosen": [ASSISTANT("good"), ASSISTANT("more")], "rejected": [ASSISTANT("bad")]},
+        {"prompt": [HUMAN("p")], "chosen": [{"role": "assistant", "content": None}], "rejected": [ASSISTANT("bad")]},
+    ]
+    good, user, two, null = read(tmp_path, rows, responses=["chosen", "rejected"])
+    assert good == ((Message("user", "p"),), ("good", "bad"))
+    assert user[0] == two[0] == "BadResponse"
+    assert "'rejected' holds messages of user" in user[1]
+    assert null == ("BadMessage", "column 'chosen': message 0 (counted from 0) has no content")
+
+
+def test_what_is_missing_costs_its_row_and_says_where(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "p", "a": ["x"], "b": ["y"]},
+        {"prompt": "p", "a": None, "b": ["y"]},
+        {"prompt": "p", "a": ["x"], "b": [None]},
+        {"prompt": "p", "a": ["x", "z"], "b": ["y"]},
+        {"prompt": "", "a": None, "b": ["y"]},
+    ]
+    assert read(tmp_path, rows, responses=["a", "b"]) == [
+        ("p", ("x", "y")),
+        ("MissingResponse", "column 'a' is null"),
+        ("MissingResponse", "column 'b', item 0 (counted from 0) is null"),
+        ("UnequalLists", "the columns hold different numbers of responses: 2 in 'a', 1 in 'b'"),
+        ("EmptyPrompt", "the prompt is empty"),
+    ]
+
+
+TRANSCRIPTS = [
+    {"chosen": "\n\nHuman: q\n\nAssistant: good", "rejected": "\n\nHuman: q\n\nAssistant: bad", "prompt": "own"},
+    {"chosen": "\n\nHuman: q\n\nAssistant: good", "rejected": "\n\nHuman: r\n\nAssistant: bad", "prompt": "own"},
+    {"chosen": "hello", "rejected": "\n\nHuman: q\n\nAssistant: bad", "prompt": "own"},
+    {"chosen": "\n\nHuman: q\n\nAssistant: good", "rejected": None, "prompt": "own"},
+]
+
+
+def test_transcripts_give_the_prompt_and_the_responses(tmp_path: Path) -> None:
+    good, apart, none, null = read(tmp_path, TRANSCRIPTS, transcript=["chosen", "rejected"])
+    assert good == ((Message("user", "q"),), ("good", "bad"))
+    assert apart[0] == none[0] == "BadTranscript"
+    assert "of which the first 0 agree" in apart[1]
+    assert none[1].startswith("column 'chosen' holds no transcript: it must begin with")
+    assert null == ("MissingResponse", "column 'rejected' is null")
+    alone = read(tmp_path, TRANSCRIPTS[:1], transcript="chosen")
+    assert alone == [((Message("user", "q"),), ("good",))]
+
+
+def test_whole_conversations_as_messages_are_transcripts(tmp_path: Path) -> None:
+    rows = [{"chosen": [HUMAN("q"), ASSISTANT("a")], "rejected": [HUMAN("q"), ASSISTANT("b")]}]
+    assert read(tmp_path, rows, transcript=["chosen", "rejected"]) == [((Message("user", "q"),), ("a", "b"))]
+
+
+def test_results_and_rejects_of_transcripts_have_their_prompt_and_lose_no_column(tmp_path: Path) -> None:
+    _, source, (shard,) = shards(tmp_path, [TRANSCRIPTS], rows=99, transcript=["chosen", "rejected"])
+    first, *others = shard.column(ID).to_pylist()
+    rows = [{"id": first, "response": "good", "reward": 1.0, "method": "m", "steps": 1, "candidates": 2}]
+    rows += [{"id": name, "stage": "prompt", "error_type": "E", "error": "why"} for name in others]
+    outcomes = pa.Table.from_pylist(rows, schema=outcomes_schema())
+    results, rejects = collect(shard, outcomes, source, source.prompt)
+    assert results.column("prompt").to_pylist() == [[HUMAN("q")]]
+    assert rejects.column("prompt").to_pylist() == [None] * 3
+    for table, given in ((results, TRANSCRIPTS[:1]), (rejects, TRANSCRIPTS[1:])):
+        for name, out in (("chosen", "chosen"), ("rejected", "rejected"), ("prompt", "input_prompt")):
+            assert table.column(out).to_pylist() == [row[name] for row in given]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"responses": "respones"}, r"data.responses: .* has no column 'respones' \(did you mean 'responses'"),
+        (
+            {"responses": ["responses", "n"]},
+            "data.responses: column 'n' of .* is int64; it must hold strings, lists of",
+        ),
+        ({"responses": "numbers"}, "data.responses: column 'numbers' of .* is list<element: int64>"),
+        ({"transcript": "chosn"}, r"data.transcript: .* has no column 'chosn'"),
+        ({"transcript": "responses"}, "data.transcript: column 'responses' of .* is list"),
+    ],
+)
+def test_columns_that_hold_no_responses_are_named_before_anything_runs(
+    tmp_path: Path, data: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"prompt": ["p"], "responses": [["a"]], "n": [1], "numbers": [[1]]}), path)
+    with pytest.raises(InputError, match=message):
+        inspect(DataConfig(input=str(path), **data))
