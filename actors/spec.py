@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,13 +39,10 @@ def make_spec(config: RunConfig, source: Source, folder: Folder) -> RunSpec:
     values = plan_values(config, source, tokenizer.fingerprint, scorer)
     method = plugin.load("method", config.method.name)
     horizon = tuple(f"method.{key}" for key in getattr(method, "HORIZON", ()))
-    shaped = {k: v for k, v in values.items() if k.startswith("generator.") or k == "data.template"}
     return RunSpec(
         config=config,
         plan=adopt_plan(folder, values, horizon, _names(config)),
-        generator=digest((json.dumps(shaped, sort_keys=True),)).hex(),
-        scorer=_scorer_digest(config, scorer),
-        data=digest([f"{f.label} {f.bytes} {f.digest}" for f in source.files]).hex(),
+        **names_of(values),
         journal=config.journal or f"{folder.url}/candidates",
     )
 
@@ -80,7 +78,19 @@ def plan_values(config: RunConfig, source: Source, tokenizer: str, scorer: str) 
     }
 
 
-def _scorer_digest(config: RunConfig, scorer: str) -> str:
+def names_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """What replies and the journal's parts are named after, from a plan's values: generator, scorer and data."""
+    shaped = {k: v for k, v in values.items() if k.startswith("generator.") or k == "data.template"}
+    files = [f"{f['file']} {f['bytes']} {f['blake2b']}" for f in values["data.input"]]
+    return {
+        "generator": digest((json.dumps(shaped, sort_keys=True),)).hex(),
+        "scorer": _scorer_digest(values),
+        "data": digest(files).hex(),
+    }
+
+
+def _scorer_digest(values: Mapping[str, Any]) -> str:
     """All that shapes a reward. Rewards of whole responses keep the name they had before ``think`` was an option."""
-    think = () if config.reward.think == "keep" else (f"think={config.reward.think}",)
-    return digest((config.reward.engine, scorer, *think)).hex()
+    how = values["reward.think"]
+    think = () if how == "keep" else (f"think={how}",)
+    return digest((values["reward.engine"], values["reward.model"], *think)).hex()

@@ -15,13 +15,13 @@ from actors.session import totals
 from jobs.command import guarded
 from jobs.display import duration
 from pipeline.config import from_yaml
-from pipeline.errors import ConfigError, RunDirectoryError
+from pipeline.errors import ConfigError
 from pipeline.graph import Ingested
 from pipeline.sections import RunConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal
 from pipeline.storage.lease import alive, current
-from pipeline.storage.manifest import NodeRecord, Plan, read_nodes
+from pipeline.storage.manifest import NodeRecord, Plan, read_nodes, read_plan
 from pipeline.storage.status import Status, read_status
 
 USAGE = """
@@ -55,16 +55,10 @@ def _work(arguments: list[str]) -> int:
 
 def standing(folder: Folder) -> dict[str, Any]:
     """Everything that the directory says of the run. Raises ``RunDirectoryError`` if no run lies there."""
-    try:
-        value = folder.read_json("_plan.json")
-    except FileNotFoundError:
-        raise RunDirectoryError(
-            f"no run lies in {folder.url}: give the directory that was named as out= (it holds config.yaml)"
-        ) from None
-    plan, status = Plan(value["run"], value["values"]), read_status(folder)
+    plan, status = read_plan(folder), read_status(folder)
     nodes = read_nodes(folder, plan)
     finished = folder.exists("manifest.json")
-    state, note = _state(folder, status, finished)
+    state, note = state_of(folder, status, finished)
     counts = dict(status.counts) if status and state == "running" else totals(nodes.values())
     live = status if status is not None and state == "running" else None
     done = totals(nodes.values())
@@ -87,7 +81,7 @@ def standing(folder: Folder) -> dict[str, Any]:
     }
 
 
-def _state(folder: Folder, status: Status | None, finished: bool) -> tuple[str, str]:
+def state_of(folder: Folder, status: Status | None, finished: bool) -> tuple[str, str]:
     """What the run does, and a sentence on it. A run that was killed can't say so: its lease does."""
     _, holder = current(folder)
     held = holder is not None and alive(folder, holder)
@@ -109,7 +103,7 @@ def _state(folder: Folder, status: Status | None, finished: bool) -> tuple[str, 
 
 
 def _what(folder: Folder) -> str:
-    config = _config(folder)
+    config = config_of(folder)
     generator, reward = config.generator, config.reward
     return (
         f"{config.method.name} ({config.method.select}), generator {generator.model} on {generator.engine}, "
@@ -134,14 +128,15 @@ def _rejects(folder: Folder) -> dict[str, int]:
 
 
 def _journal(folder: Folder, plan: Plan) -> dict[str, Any]:
-    place = _config(folder).journal or f"{folder.url}/candidates"
+    place = config_of(folder).journal or f"{folder.url}/candidates"
     journal = Journal(Folder(place, "journal"), plan.run)
     own = [part for part in journal.parts() if part.name.startswith(f"{plan.run}-")]
     open_files = sum(len(journal.folder.names(f"_open/{n}", ".parquet")) for n in journal.folder.folders("_open"))
     return {"url": place, "replies": sum(part.rows for part in own), "parts": len(own), "open_files": open_files}
 
 
-def _config(folder: Folder) -> RunConfig:
+def config_of(folder: Folder) -> RunConfig:
+    """The configuration that the run's directory holds."""
     return from_yaml(folder.read("config.yaml").decode())
 
 
