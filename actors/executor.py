@@ -206,6 +206,7 @@ class Executor:
             logs = f"\nThe engines' own words: {', '.join(self.logs)}" if self.logs else ""
             raise RunFailed(f"{node.name} failed {self._tries[node.name]} time(s), last with: {cause}{logs}") from error
         self._session.retries += 1
+        self._parts = self._journal.parts()  # it may have died between its journal's commit and its own
         self._graph.release(node)
 
     def _tick(self) -> None:

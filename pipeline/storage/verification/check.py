@@ -49,11 +49,11 @@ def verify(folder: Folder, plan: Plan, setting: Setting, data: DataConfig, outco
     record = read_record(folder, plan, setting, report.findings)
     _check_nodes(record, report)
     tables = check_files(record, report.findings)
+    if record.graph.ingested:
+        check_origin(record, tables, data, report.findings)
     Verification(record, tables, report).run()
     if report.finished:
         check_summary(record, outcome(record.nodes, report.rows), report.findings)
-    if record.graph.ingested:
-        check_origin(record, tables, data, report.findings)
     return report
 
 

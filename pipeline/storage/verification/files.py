@@ -31,7 +31,7 @@ class Fault:
 class Tables:
     """The run's Parquet files that are what their manifests say; the others can't be looked into."""
 
-    def __init__(self, record: Record, schemas: Mapping[str, pa.Schema]) -> None:
+    def __init__(self, record: Record, schemas: dict[str, pa.Schema]) -> None:
         self._record, self._schemas = record, schemas
 
     def read(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
@@ -40,6 +40,10 @@ class Tables:
             return None
         folder, path = self._record.locate(name)
         return folder.read_table(path, columns)
+
+    def distrust(self, name: str) -> None:
+        """From now on the file isn't sound: its content is wrong, though it is what its manifest says."""
+        self._schemas.pop(name, None)
 
     def schema(self, name: str) -> pa.Schema | None:
         """A table's columns; None where the file isn't sound."""

@@ -44,7 +44,7 @@ REMEDIES: dict[str, str] = {
     "duplicated-row": _CHANGED,
     "row-in-both": _CHANGED,
     "row-order": _CHANGED,
-    "changed-input": _CHANGED,
+    "changed-input": _ANEW,
     "changed-outcome": _CHANGED,
     "outcomes": _ANEW,
     "repeated-id": _ANEW,
@@ -60,7 +60,7 @@ REMEDIES: dict[str, str] = {
     "ledger": _ANEW,
     "unexplained-draws": _ANEW,
     "counts": "remove that file and manifest.json and run the same command again: it counts anew, and draws nothing",
-    "input-changed": "nothing, if that was meant: the run keeps a copy of its input; what is new needs a run of its own",
+    "input-changed": "nothing, if that was meant: the run keeps its own copy; what is new needs a run of its own",
     "input-unreachable": "nothing: the run keeps a copy of its input; verify it where the input lies to compare them",
 }
 """What to do about each kind of finding."""

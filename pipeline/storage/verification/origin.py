@@ -1,4 +1,7 @@
-"""The input, if it can be reached: still what the plan says, and the shards its very rows."""
+"""The input, if it can be reached: still what the plan says, and the shards its very rows.
+
+A shard that isn't the input's is said to be wrong, and nothing else is compared with it.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +41,20 @@ def check_origin(record: Record, tables: Tables, data: DataConfig, findings: Fin
 def _check_shard(tables: Tables, number: int, expected: pa.Table, findings: Findings) -> None:
     name = shard_name(number)
     found = tables.read(name)
-    if found is None or not fits(found.schema, expected.schema, name, findings):
+    if found is None:
         return
     if len(found) != len(expected):
         findings.add("changed-shard", name, f"it has {len(found):,} rows of the input instead of {len(expected):,}")
-        return
+        tables.distrust(name)
+    elif not fits(found.schema, expected.schema, name, findings):
+        tables.distrust(name)
+    else:
+        _check_columns(tables, name, found, expected, findings)
+
+
+def _check_columns(tables: Tables, name: str, found: pa.Table, expected: pa.Table, findings: Findings) -> None:
     for column in expected.column_names:
         wrong = differing(found.column(column), expected.column(column))
-        text = always(f"column {column} isn't the input's")
-        tell_rows("changed-shard", name, found.column(ID), wrong, text, findings)
+        tell_rows("changed-shard", name, found.column(ID), wrong, always(f"{column} isn't the input's"), findings)
+        if len(wrong):
+            tables.distrust(name)
