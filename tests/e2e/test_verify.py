@@ -158,6 +158,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], Found]] = {
         {("unreadable", COLLECT, None), ("missing-manifest", COLLECT, None)},
     ),
     "a missing manifest": (lambda out: (out / "manifest.json").unlink(), {("unfinished", "manifest.json", None)}),
+    "a manifest of another form": (
+        lambda out: (out / "manifest.json").write_text('{"files": [1]}') and None,
+        {("unreadable", "manifest.json", None), ("unfinished", "manifest.json", None)},
+    ),
+    "a node without counts": (
+        lambda out: rewrite_json(out, COLLECT, lambda node: node["counts"].clear()),
+        {("counts", COLLECT, None), ("counts", "summary.json", None)},
+    ),
     "a node's part in results": (
         lambda out: shutil.copy(out / RESULTS, out / "results/part-00003.parquet") and None,
         {("stray-file", "results/part-00003.parquet", None)},

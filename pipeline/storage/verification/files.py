@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.storage.folder import FileRecord
 from pipeline.storage.verification.findings import Findings
-from pipeline.storage.verification.record import Record
+from pipeline.storage.verification.record import Manifest, Record
 
 READERS = 4
 """Files that are read at once: object stores answer slowly, and so many lie in memory."""
@@ -76,13 +76,13 @@ def _named(record: Record, findings: Findings) -> dict[str, tuple[FileRecord, st
             findings.add("conflict", file.name, f"{before[1]} and {source} say different things of it")
         named[file.name] = (file, source)
     if record.manifest is not None:
-        _check_manifest(record, named, findings)
+        _check_manifest(record, record.manifest, named, findings)
     return named
 
 
 def _records(record: Record) -> Iterator[tuple[FileRecord, str]]:
-    for value in (record.manifest or {}).get("files", ()):
-        yield FileRecord(**value), "manifest.json"
+    for file in record.manifest.files if record.manifest else ():
+        yield file, "manifest.json"
     for node in record.nodes.values():
         for file in node.files:
             yield FileRecord(record.named(file), file.rows, file.bytes, file.blake2b), f"_nodes/{node.node}.json"
@@ -90,12 +90,13 @@ def _records(record: Record) -> Iterator[tuple[FileRecord, str]]:
         yield file, record.in_journal(f"_manifests/{part.removesuffix('.parquet')}.json")
 
 
-def _check_manifest(record: Record, named: Mapping[str, tuple[FileRecord, str]], findings: Findings) -> None:
+def _check_manifest(
+    record: Record, manifest: Manifest, named: Mapping[str, tuple[FileRecord, str]], findings: Findings
+) -> None:
     """``manifest.json`` is this plan's, and names every table."""
-    assert record.manifest is not None
-    if record.manifest.get("fingerprint") != record.plan.fingerprint:
+    if manifest.fingerprint != record.plan.fingerprint:
         findings.add("other-plan", "manifest.json", "it is the manifest of another plan than _plan.json")
-    there = {value["name"] for value in record.manifest["files"]}
+    there = {file.name for file in manifest.files}
     tables = (*(f"{table}/" for table in TABLES), f"{record.journal_name}/")
     for name in named:
         if name.startswith(tables) and name not in there:

@@ -34,6 +34,14 @@ class Setting:
     best_of_all: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What ``manifest.json`` says: the fingerprint of its plan, and the files of a finished run."""
+
+    fingerprint: str
+    files: tuple[FileRecord, ...]
+
+
 @dataclass(frozen=True)
 class Record:
     """Everything of a run that isn't a table.
@@ -51,7 +59,7 @@ class Record:
     graph: Graph
     parts: tuple[Part, ...]
     own: Mapping[str, FileRecord]
-    manifest: Mapping[str, Any] | None
+    manifest: Manifest | None
 
     def locate(self, name: str) -> tuple[Folder, str]:
         """The folder in which a file lies, and its name there."""
@@ -75,8 +83,13 @@ def read_record(folder: Folder, plan: Plan, setting: Setting, findings: Findings
     graph = Graph(len(plan.values["data.input"]), plan.values["policy.batch"])
     graph.replay({name: record.outcome for name, record in nodes.items()})
     parts, own = _read_parts(journal, journal_name, plan, findings)
-    manifest = _read("manifest.json", findings, folder.read_json, "manifest.json")
+    manifest = _read("manifest.json", findings, _read_manifest, folder)
     return Record(folder, journal, journal_name, plan, setting, nodes, graph, parts, own, manifest)
+
+
+def _read_manifest(folder: Folder) -> Manifest:
+    value = folder.read_json("manifest.json")
+    return Manifest(value["fingerprint"], tuple(FileRecord(**file) for file in value["files"]))
 
 
 def _read_nodes(folder: Folder, plan: Plan, findings: Findings) -> dict[str, NodeRecord]:
