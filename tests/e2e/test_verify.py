@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -253,6 +254,16 @@ def test_files_that_nothing_needs_are_warnings(best: Path, capsys: pytest.Captur
     for name in strays:
         shutil.copy(best / RESULTS, best / name)
     assert found(best, capsys, status=0) == {("stray-file", name, None) for name in strays}
+
+
+def test_a_copy_on_another_file_system_is_verified(best: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(f"{best}/", "/copies/best", recursive=True)
+    assert main(["memory://copies/best"]) == 0
+    memory.pipe_file(f"/copies/best/{RESULTS}", (best / RESULTS).read_bytes()[:-9])
+    assert main(["memory://copies/best"]) == 1
+    size = (best / RESULTS).stat().st_size
+    assert f"{RESULTS}: it has {size - 9:,} bytes, {COLLECT} says {size:,}" in capsys.readouterr().out
 
 
 def test_only_some_findings_of_a_kind_are_shown_and_all_are_counted(
