@@ -101,7 +101,7 @@ class Executor:
             self._lease.release()
 
     def _run(self) -> dict[str, Any]:
-        self._replay()
+        self._graph.replay({name: record.outcome for name, record in self._done.items()})
         if self._graph.finished and self.folder.exists("manifest.json"):
             summary: dict[str, Any] = self.folder.read_json("summary.json")
             return summary
@@ -137,16 +137,6 @@ class Executor:
             self._graph.complete(node, record.outcome)
         if self._source.id_column is not None and not any(name.startswith("advance") for name in self._done):
             check_unique(self.folder, self._source, len(self._graph.shard_rows()))
-
-    def _replay(self) -> None:
-        """Takes every node whose manifest exists as done."""
-        found = True
-        while found:
-            found = False
-            for node in self._graph.ready():
-                if record := self._done.get(node.name):
-                    self._graph.complete(node, record.outcome)
-                    found = True
 
     def _loop(self) -> None:
         while not self._graph.finished:
@@ -216,6 +206,7 @@ class Executor:
             logs = f"\nThe engines' own words: {', '.join(self.logs)}" if self.logs else ""
             raise RunFailed(f"{node.name} failed {self._tries[node.name]} time(s), last with: {cause}{logs}") from error
         self._session.retries += 1
+        self._parts = self._journal.parts()  # it may have died between its journal's commit and its own
         self._graph.release(node)
 
     def _tick(self) -> None:

@@ -66,10 +66,9 @@ def ledger(done: Mapping[str, NodeRecord]) -> dict[str, float]:
     return dict(sums)
 
 
-def summarize(session: Session, done: Mapping[str, NodeRecord], rows: int, engines: Engines) -> dict[str, Any]:
-    """``summary.json``: counts over the whole run, and what this session did."""
-    sums, ours = totals(done.values()), totals(done[name] for name in session.nodes)
-    seconds = time.monotonic() - session.started
+def outcome(done: Mapping[str, NodeRecord], rows: int) -> dict[str, Any]:
+    """What the run came to, whatever sessions it took: the part of the summary that follows from its nodes."""
+    sums = totals(done.values())
     return {
         "rows": rows,
         "results": int(sums["rows"]),
@@ -79,6 +78,15 @@ def summarize(session: Session, done: Mapping[str, NodeRecord], rows: int, engin
         "counts": {k: int(v) for k, v in sorted(sums.items()) if k not in (*PER_ROW, *BETWEEN_NODES, "runner_cpu_s")},
         "runner_cpu_s": round(sums["runner_cpu_s"], 3),
         "budget": ledger(done),
+    }
+
+
+def summarize(session: Session, done: Mapping[str, NodeRecord], rows: int, engines: Engines) -> dict[str, Any]:
+    """``summary.json``: counts over the whole run, and what this session did."""
+    ours = totals(done[name] for name in session.nodes)
+    seconds = time.monotonic() - session.started
+    return {
+        **outcome(done, rows),
         "session": {
             "draws": int(ours["draws"]),
             "wall_s": round(seconds, 3),

@@ -13,6 +13,7 @@ COMMANDS = {
     "backtest": "plays budget policies on recorded or synthetic rewards",
     "bench": "measures throughput against the engine-only bound",
     "report": "draws quality against cost of finished runs, on one page",
+    "verify": "proves that a run's output is complete, without duplicates, and unchanged",
     "status": "says where a run stands, while it runs or after",
     "demo": "compares the first draw, best-of-N and a vote on the embedded demo models",
 }

@@ -71,10 +71,6 @@ def models(config: RunConfig) -> str:
     """Which models a run has, and on which engines."""
     loaded = {name: section for name, section in config.models.items() if section.engine != "none"}
     return ", ".join(f"{name} {section.model} on {section.engine}" for name, section in loaded.items())
-        f"{name} {section.model} on {section.engine}"
-        for name, section in config.models.items()
-        if section.engine != "none"
-    )
 
 
 def duration(seconds: float) -> str:

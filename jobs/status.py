@@ -58,7 +58,7 @@ def standing(folder: Folder) -> dict[str, Any]:
     plan, status = read_plan(folder), read_status(folder)
     nodes = read_nodes(folder, plan)
     finished = folder.exists("manifest.json")
-    state, note = _state(folder, status, finished)
+    state, note = state_of(folder, status, finished)
     counts = dict(status.counts) if status and state == "running" else totals(nodes.values())
     live = status if status is not None and state == "running" else None
     done = totals(nodes.values())
@@ -81,7 +81,7 @@ def standing(folder: Folder) -> dict[str, Any]:
     }
 
 
-def _state(folder: Folder, status: Status | None, finished: bool) -> tuple[str, str]:
+def state_of(folder: Folder, status: Status | None, finished: bool) -> tuple[str, str]:
     """What the run does, and a sentence on it. A run that was killed can't say so: its lease does."""
     _, holder = current(folder)
     held = holder is not None and alive(folder, holder)
@@ -103,7 +103,7 @@ def _state(folder: Folder, status: Status | None, finished: bool) -> tuple[str, 
 
 
 def _what(folder: Folder) -> str:
-    config = _config(folder)
+    config = config_of(folder)
     return f"{config.method.name} ({config.method.select}), {models(config)}"
 
 
@@ -124,14 +124,15 @@ def _rejects(folder: Folder) -> dict[str, int]:
 
 
 def _journal(folder: Folder, plan: Plan) -> dict[str, Any]:
-    place = _config(folder).journal or f"{folder.url}/candidates"
+    place = config_of(folder).journal or f"{folder.url}/candidates"
     journal = Journal(Folder(place, "journal"), plan.run)
     own = [part for part in journal.parts() if part.name.startswith(f"{plan.run}-")]
     open_files = sum(len(journal.folder.names(f"_open/{n}", ".parquet")) for n in journal.folder.folders("_open"))
     return {"url": place, "replies": sum(part.rows for part in own), "parts": len(own), "open_files": open_files}
 
 
-def _config(folder: Folder) -> RunConfig:
+def config_of(folder: Folder) -> RunConfig:
+    """The configuration that the run's directory holds."""
     return from_yaml(folder.read("config.yaml").decode())
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
@@ -175,6 +176,16 @@ class Graph:
             case _:
                 raise TypeError(f"{type(outcome).__name__} is no outcome of {node.name}")
 
+    def replay(self, outcomes: Mapping[str, NodeOutcome]) -> None:
+        """Takes every node as done that has an outcome (by name), and what follows from it, as far as that leads."""
+        found = True
+        while found:
+            found = False
+            for node in self.ready():
+                if node.name in outcomes:
+                    self.complete(node, outcomes[node.name])
+                    found = True
+
     def _open(self, node: Node) -> bool:
         """Whether a node is still to be done, and may be."""
         match node:
@@ -213,6 +224,10 @@ class Graph:
     def members(self, batch: int) -> range:
         """The shards of a batch."""
         return self._members[batch]
+
+    def batch(self, shard: int) -> int:
+        """The batch that a shard belongs to."""
+        return self._batch_of[shard]
 
     def segments(self, shard: int) -> int:
         """How many nodes have advanced a shard so far, when none is at it."""

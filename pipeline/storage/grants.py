@@ -77,7 +77,12 @@ def write_grants(
     """One round of a batch: ``columns`` as in ``GRANTS``, and the estimates, sorted by name."""
     schema = pa.schema([*GRANTS, *(pa.field(name, pa.float64()) for name in sorted(estimates))])
     table = pa.Table.from_pydict({**columns, **estimates}, schema=schema)
-    return folder.write_table(f"grants/part-{batch:05d}-{round:03d}.parquet", table)
+    return folder.write_table(grants_name(batch, round), table)
+
+
+def grants_name(batch: int, round: int) -> str:
+    """Where a batch's grants of a round lie in the run's folder."""
+    return f"grants/part-{batch:05d}-{round:03d}.parquet"
 
 
 def read_grants(folder: Folder, ids: Sequence[str]) -> dict[tuple[str, int], int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,6 +90,17 @@ def adopt_plan(
     return plan
 
 
+def read_plan(folder: Folder) -> Plan:
+    """The plan of the run in this folder. Raises ``RunDirectoryError`` if no run lies there."""
+    try:
+        value = folder.read_json("_plan.json")
+    except FileNotFoundError:
+        raise RunDirectoryError(
+            f"no run lies in {folder.url}: give the directory that was named as out= (it holds config.yaml)"
+        ) from None
+    return Plan(value["run"], value["values"])
+
+
 def _refuse_foreign(folder: Folder) -> None:
     for name in ("manifest.json", "summary.json", "results"):
         if folder.exists(name):
@@ -116,7 +127,7 @@ def _refusal(folder: Folder, keys: list[str], before: Mapping[str, Any], now: Ma
 def _difference(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     there, here = before["values"].get(key), now["values"].get(key)
     if key == "data.input" and there and here:
-        return _input_difference({f["file"]: f for f in there}, {f["file"]: f for f in here})
+        return input_difference(there, here)
     names = before.get("names", {}).get(key), now["names"].get(key)
     if None not in names or (None in (there, here) and any(names)):  # a section may stand on one side only
         there, here = names
@@ -125,7 +136,9 @@ def _difference(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> 
     return [f"{_short(there)} there, {_short(here)} now"]
 
 
-def _input_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+def input_difference(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How an input differs from what a plan says of it (see ``Source.describe``), a sentence each for some files."""
+    there, here = ({f["file"]: f for f in files} for files in (before, now))
     found = []
     for file in sorted({*there, *here}):
         if file not in here:
@@ -189,13 +202,19 @@ def read_nodes(folder: Folder, plan: Plan) -> dict[str, NodeRecord]:
 
 def _records(folder: Folder, plan: Plan) -> Iterator[NodeRecord]:
     for name in folder.names("_nodes", ".json"):
-        value = folder.read_json(f"_nodes/{name}")
-        if value["fingerprint"] != plan.fingerprint:
-            continue
-        fields = dict(value["outcome"])
-        kind: Any = OUTCOMES[fields.pop("type")]
-        outcome: NodeOutcome = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-        yield NodeRecord(value["node"], outcome, tuple(FileRecord(**f) for f in value["files"]), value["counts"])
+        record, fingerprint = read_node(folder, name)
+        if fingerprint == plan.fingerprint:
+            yield record
+
+
+def read_node(folder: Folder, name: str) -> tuple[NodeRecord, str]:
+    """A finished node by its manifest's file name under ``_nodes``, and the fingerprint of the plan it belongs to."""
+    value = folder.read_json(f"_nodes/{name}")
+    fields = dict(value["outcome"])
+    kind: Any = OUTCOMES[fields.pop("type")]
+    outcome: NodeOutcome = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    files = tuple(FileRecord(**f) for f in value["files"])
+    return NodeRecord(value["node"], outcome, files, value["counts"]), value["fingerprint"]
 
 
 def commit_run(folder: Folder, plan: Plan, files: list[FileRecord]) -> None:

@@ -64,20 +64,23 @@ def cuts(file: SourceFile, shard_rows: int, batch_rows: int | None) -> list[int]
 def write_shards(
     folder: Folder, source: Source, file: int, shard_rows: int, batch_rows: int | None = None
 ) -> list[FileRecord]:
-    """Cuts one input file into shards (see ``cuts``). Raises ``InputError`` for an id that is null."""
+    """Writes one input file as shards (see ``cut``). Raises ``InputError`` for an id that is null."""
+    return [folder.write_table(shard_name(i), t) for i, t in cut(source, file, shard_rows, batch_rows)]
+
+
+def cut(source: Source, file: int, shard_rows: int, batch_rows: int | None = None) -> Iterator[tuple[int, pa.Table]]:
+    """One input file's shards (see ``cuts``) and their numbers. Raises ``InputError`` for an id that is null."""
+    sizes = cuts(source.files[file], shard_rows, batch_rows)
     number = sum(len(cuts(f, shard_rows, batch_rows)) for f in source.files[:file])
     position = source.files[file].first
-    records = []
     tables = map(_with_wrong, sources.read(source, source.files[file], shard_rows))
-    for table in _rechunk(tables, cuts(source.files[file], shard_rows, batch_rows)):
+    for table in _rechunk(tables, sizes):
         rows = np.arange(position, position + len(table), dtype=np.int64)
         ids = _ids(table, source, source.files[file], rows)
         columns = [pa.array(rows), ids, table.column(WRONG), *table.drop_columns([WRONG]).columns]
-        shard = pa.Table.from_arrays(columns, schema=_schema(source))
-        records.append(folder.write_table(shard_name(number), shard))
+        yield number, pa.Table.from_arrays(columns, schema=_schema(source))
         number += 1
         position += len(table)
-    return records
 
 
 def check_unique(folder: Folder, source: Source, shards: int) -> None:
@@ -85,24 +88,31 @@ def check_unique(folder: Folder, source: Source, shards: int) -> None:
 
     Holds 8 bytes per row: the ids' hashes, which are compared; the ids themselves only where hashes agree.
     """
+    if (found := twice(folder, shards)) is not None:
+        name, first, again = found
+        places = f"{source.place(first)} and {source.place(again)}"
+        raise InputError(
+            f"data.id: the id {name!r} stands twice in column {source.id_column!r}, in {places} (counted from "
+            "0); draws are named after ids, so they must be unique: mend them, or name another column with data.id"
+        )
+
+
+def twice(folder: Folder, shards: int) -> tuple[str, int, int] | None:
+    """An id that stands twice in the run's shards, and both its positions in the whole input; None if all differ."""
     hashes = [_hashes(folder.read_table(shard_name(i), [ID]).column(ID)) for i in range(shards)]
     values = np.sort(np.concatenate(hashes)) if hashes else np.zeros(0, dtype=np.uint64)
-    twice = values[1:][values[1:] == values[:-1]]
-    if not twice.size:
-        return
+    same = values[1:][values[1:] == values[:-1]]
+    if not same.size:
+        return None
     rows: dict[str, int] = {}
     for i in range(shards):
         table = folder.read_table(shard_name(i), [ROW, ID])
-        suspects = np.isin(_hashes(table.column(ID)), twice)
+        suspects = np.isin(_hashes(table.column(ID)), same)
         for row, name in zip(*(c.filter(pa.array(suspects)).to_pylist() for c in table.columns), strict=True):
             if name in rows:
-                places = f"{source.place(rows[name])} and {source.place(row)}"
-                raise InputError(
-                    f"data.id: the id {name!r} stands twice in column {source.id_column!r}, in {places} (counted from "
-                    "0); draws are named after ids, so they must be unique: mend them, or name another column with "
-                    "data.id"
-                )
+                return name, rows[name], row
             rows[name] = row
+    return None
 
 
 def prompts(shard: pa.Table, data: DataConfig) -> Iterator[tuple[str, Content | RowError, Given]]:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.commands import Command, lines, quiet, wait_for
 from tests.e2e.conftest import align, candidates, settings, table, write_prompts
+from tests.e2e.run_directory import verified
 
 pytestmark = pytest.mark.ray
 
@@ -137,6 +138,7 @@ def test_kill_9_in_any_round_changes_nothing(plain: Path, prompts: str, tmp_path
     wait_for(lambda: quiet(log))
     align(*adaptive(out, prompts, "data.shard_rows=3"))
     assert same(out, plain)
+    assert verified(out)
 
 
 @pytest.mark.slow
@@ -151,6 +153,7 @@ def test_a_death_between_rounds_changes_nothing(plain: Path, prompts: str, tmp_p
     kill(running.pid, process)
     assert running.wait(120) == 3, command.output.read_text()
     assert same(out, plain)
+    assert verified(out)
     summary = json.loads((out / "summary.json").read_text())
     if process == "ray::Generator":
         assert summary["counts"]["deaths"] >= 1

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.commands import Command, lines, quiet, wait_for
 from tests.e2e.conftest import align, candidates, settings, table, write_prompts
+from tests.e2e.run_directory import verified
 
 pytestmark = pytest.mark.ray
 
@@ -113,3 +114,4 @@ def test_kill_9_in_mid_chain_and_resume_give_the_same_journal(plain: Path, promp
     assert 0 <= drawn_twice <= 2 * (ROWS - 1), "a draw in flight, and one that waited for a flush, per chain"
     assert paid > drawn_twice
     assert same(out, plain)
+    assert verified(out)

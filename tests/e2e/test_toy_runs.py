@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from actors.cluster import Cluster
+from actors.executor import Executor
+from pipeline.config import load
+from pipeline.graph import Advance
+from pipeline.storage.journal import JournalWriter
 from tests.e2e.commands import Command, lines, quiet, wait_for
 from tests.e2e.conftest import align, candidates, settings, table, write_prompts
+from tests.e2e.run_directory import verified
 
 pytestmark = pytest.mark.ray
 
@@ -151,6 +157,7 @@ def test_kill_9_of_the_driver_loses_only_what_was_in_flight(plain: Path, prompts
     rows = candidates(out)
     assert len({r["key"] for r in rows}) == len(rows) == 11 * 16
     assert rows == candidates(tmp_path / "whole")
+    assert verified(out)
 
 
 @pytest.mark.slow
@@ -169,6 +176,22 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(plain: Path, prompts:
     assert quiet(log)
     assert command.finish() == 3
     assert drawn < lines(log) <= 11 * 16 + 3 * 3
+
+
+def test_a_node_that_died_after_its_journals_commit_finds_its_replies(prompts: str, tmp_path: Path) -> None:
+    """Its part is on disk, but nobody has said so; the next try must not draw it all again."""
+    config = load([], settings(tmp_path / "out", prompts))
+    executor = Executor(config, Cluster(config.cluster), lambda _: None)
+    executor.prepare()
+    try:
+        writer = JournalWriter(executor._journal, f"{executor._spec.plan.run}-00000-000-a", executor._spec.data, 0, 12)
+        writer.flush([{"id": "p-0", "key": "k", "draw": "d"}])
+        name = writer.commit(["p-0"]).name
+        assert executor._parts_for(0) == []
+        executor._failed(Advance(0, 0), RuntimeError("the worker died"))
+        assert [part.name for part in executor._parts_for(0)] == [name]
+    finally:
+        executor._lease.release()
 
 
 @pytest.mark.parametrize("table_name", ["results", "candidates"])
