@@ -86,6 +86,7 @@ def _setting(plan: Plan, config: RunConfig) -> Setting:
         data=data_name(plan.values["data.input"]),
         columns=plugin.columns(plan.values["method.name"]),
         best_of_all=isinstance(config.method, AnsweringConfig) and config.method.select == "best",
+        prompt=config.data.prompt_from,
     )
 
 

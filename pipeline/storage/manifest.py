@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 from pipeline.errors import RunDirectoryError
@@ -88,17 +89,6 @@ def adopt_plan(
     plan_json = {"format": FORMAT, "run": plan.run, "values": dict(plan.values), "names": dict(names or {})}
     folder.write_json("_plan.json", plan_json)
     return plan
-
-
-def read_plan(folder: Folder) -> Plan:
-    """The plan of the run in this folder. Raises ``RunDirectoryError`` if no run lies there."""
-    try:
-        value = folder.read_json("_plan.json")
-    except FileNotFoundError:
-        raise RunDirectoryError(
-            f"no run lies in {folder.url}: give the directory that was named as out= (it holds config.yaml)"
-        ) from None
-    return Plan(value["run"], value["values"])
 
 
 def _refuse_foreign(folder: Folder) -> None:
@@ -215,6 +205,13 @@ def read_node(folder: Folder, name: str) -> tuple[NodeRecord, str]:
     outcome: NodeOutcome = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
     files = tuple(FileRecord(**f) for f in value["files"])
     return NodeRecord(value["node"], outcome, files, value["counts"]), value["fingerprint"]
+
+
+def shard_starts(folder: Folder, plan: Plan) -> list[int]:
+    """The position of each shard's first row in the whole input, and where the last one ends."""
+    nodes = read_nodes(folder, plan)
+    found = [nodes[name].outcome for name in sorted(nodes)]
+    return list(accumulate((n for o in found if isinstance(o, Ingested) for n in o.rows), initial=0))
 
 
 def commit_run(folder: Folder, plan: Plan, files: list[FileRecord]) -> None:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -18,20 +17,20 @@ from pipeline import fingerprints
 from pipeline.driver import Ask, PartReply
 from pipeline.effects import Grant, Room, Sample, Score
 from pipeline.errors import RunDirectoryError
-from pipeline.graph import Ingested
 from pipeline.sections import DataConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.grants import read_grants
 from pipeline.storage.journal import Journal, Part
-from pipeline.storage.manifest import Plan, read_nodes
+from pipeline.storage.manifest import read_plan, shard_starts
 from pipeline.storage.schema import ID
 from pipeline.storage.shards import prompts, shard_name
 from pipeline.storage.source import data_name
 from pipeline.types import Candidate, Prompt, RowError, Text
 
-ENOUGH = 2**30
+ENOUGH = 2**60
 """The room that every question for room is told of: a record has what was asked after it."""
 CAP = 2**30
+"""The response cap that programs are told of, which leaves room for all of it."""
 COLUMNS = ["id", "name", "seed", "generator", "scorer", "response", "token_ids", "finish_reason", "reward"]
 
 
@@ -88,37 +87,18 @@ class Record:
 
     def __init__(self, url: str) -> None:
         self.folder = Folder(url, "RUN")
-        try:
-            plan = self.folder.read_json("_plan.json")
-            self.summary: dict[str, Any] = self.folder.read_json("summary.json")
-            self.folder.read_json("manifest.json")
-        except FileNotFoundError as error:
-            started = "_plan.json" not in str(error)
-            raise RunDirectoryError(
-                f"{self.folder.url} holds no finished run: "
-                + (
-                    "the command that began it goes on where it stopped"
-                    if started
-                    else "give the directory that was named as out="
-                )
-            ) from None
-        self.plan = Plan(plan["run"], plan["values"])
-        self.names: dict[str, str] = plan.get("names", {})
+        self.plan = read_plan(self.folder)
+        self.names: dict[str, str] = self.folder.read_json("_plan.json").get("names", {})
+        if not self.folder.exists("manifest.json"):
+            raise RunDirectoryError(f"the run in {self.folder.url} is not finished: the same command goes on with it")
+        self.summary: dict[str, Any] = self.folder.read_json("summary.json")
         self.config_text = self.folder.read("config.yaml").decode()
-
-    @cached_property
-    def _spans(self) -> list[tuple[int, int]]:
-        """First row and the row after the last of each shard."""
-        nodes = read_nodes(self.folder, self.plan)
-        ingested = [r.outcome for name, r in sorted(nodes.items()) if name.startswith("ingest")]
-        rows = [n for outcome in ingested if isinstance(outcome, Ingested) for n in outcome.rows]
-        return list(pairwise([0, *accumulate(rows)]))
 
     def shards(self, journal: str, data: DataConfig, *, critic: bool) -> Iterator[RecordedShard]:
         """Every shard in order. ``journal``: where the run kept its draws; ``critic``: whether it had one."""
         book = Journal(Folder(journal, "journal"), self.plan.run)
         parts = self._parts(book)
-        for number, span in enumerate(self._spans):
+        for number, span in enumerate(pairwise(shard_starts(self.folder, self.plan))):
             table = self.folder.read_table(shard_name(number))
             ids = table.column(ID).to_pylist()
             here = [p for p in parts if p.may_hold(data_name(self.plan.values["data.input"]), *span)]

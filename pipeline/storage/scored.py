@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 
 from pipeline.errors import RunDirectoryError
 from pipeline.export.examples import ScoredCandidate, ScoredRow
-from pipeline.graph import Ingested
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal, Part
-from pipeline.storage.manifest import Plan, read_nodes, read_plan
+from pipeline.storage.manifest import read_plan, shard_starts
 from pipeline.storage.source import data_name
 from pipeline.types import Content, Message
 
@@ -34,7 +33,7 @@ class ScoredRows:
         self._journal = Journal(Folder(journal or f"{folder.url}/candidates", "journal"), self.plan.run)
         self._parts = self._journal.parts()
         self._data = data_name(self.plan.values["data.input"])
-        self._starts = _starts(folder, self.plan)
+        self._starts = shard_starts(folder, self.plan)
         self._outcomes: defaultdict[int, list[str]] = defaultdict(list)
         for name in folder.names("_outcomes", ".parquet"):
             self._outcomes[int(name.split("-")[1])].append(f"_outcomes/{name}")
@@ -84,16 +83,6 @@ class ScoredRows:
                 f"{self._journal.folder.url}: parts of it were removed; run it again into another out="
             )
         return table
-
-
-def _starts(folder: Folder, plan: Plan) -> list[int]:
-    """The position of each shard's first row in the whole input, and where the last one ends."""
-    nodes, starts = read_nodes(folder, plan), [0]
-    for name in sorted(nodes):
-        if isinstance(outcome := nodes[name].outcome, Ingested):
-            for rows in outcome.rows:
-                starts.append(starts[-1] + rows)
-    return starts
 
 
 def _content(prompt: Any) -> Content:

@@ -155,7 +155,7 @@ def test_the_page_shows_every_kind_of_run(
     assert "http" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "https://matplotlib.org", ""
     ).replace("http://creativecommons.org", ""), "nothing is fetched"
-    rows = list(csv.DictReader((tmp_path / "report.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
     series = {r["series"] for r in rows}
     assert {"best_of_n best", "qalign beta=0.5 majority", "qalign beta=4.0 majority", "tpo best"} <= series
     assert {r["seeds"] for r in rows if r["series"] == "best_of_n best"} == {"2"}
@@ -193,12 +193,12 @@ def test_replies_that_are_gone_are_said(
     ("arguments", "message"),
     [
         ([], "name at least one run's directory"),
-        (["nowhere"], "holds no finished run: give the directory"),
+        (["nowhere"], "no run lies in"),
         (["{plain}", "gold=anser"], "no such column (did you mean 'answer'?)"),
         (["{plain}", "select=[bets]"], "'bets' (did you mean 'best'?)"),
         (["{plain}", "resamples=3"], "at least 100"),
         (["{plain}", "nonsense=3"], "unknown key 'nonsense'"),
-        (["{unfinished}"], "the command that began it goes on"),
+        (["{unfinished}"], "is not finished: the same command goes on with it"),
         (["{plain}", "{stranger}"], "no prompt in common"),
     ],
 )

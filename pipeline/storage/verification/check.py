@@ -115,7 +115,7 @@ class Verification:
         if self._layout is None:
             values = self._record.plan.values
             columns = self._record.setting.columns
-            self._layout = layout_of(table, values["data.prompt"], values["data.id"], columns)
+            self._layout = layout_of(table, self._record.setting.prompt, values["data.id"], columns)
         if not fits(table.schema, self._layout.shard, file, self._findings):
             return False
         wrong = np.flatnonzero(table.column(ROW).to_numpy() != np.arange(*span))

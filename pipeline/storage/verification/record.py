@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pipeline.graph import Graph
+from pipeline.sections import PromptFrom
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.journal import Part
 from pipeline.storage.manifest import NodeRecord, Plan, read_node
@@ -23,7 +24,7 @@ class Setting:
 
     ``journal``: the configuration's (None: the directory's own). ``generators``, ``scorer`` and ``data``: what replies
     and parts of this plan are named after. ``columns``: the method's own. ``best_of_all``: whether a result is the best
-    of all its candidates.
+    of all its candidates. ``prompt``: what prompts are read from.
     """
 
     journal: str | None
@@ -32,6 +33,7 @@ class Setting:
     data: str
     columns: Columns
     best_of_all: bool
+    prompt: PromptFrom = "prompt"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from pipeline.sections import PromptFrom
 from pipeline.storage import prompt_text
 from pipeline.storage.schema import (
     ID,
@@ -29,7 +30,7 @@ class Layout:
     """What the tables' columns must be, from the first shard's. ``prompt``, ``id_column``: as in the configuration."""
 
     shard: pa.Schema
-    prompt: str
+    prompt: PromptFrom
     id_column: str | None
     columns: Columns
 
@@ -60,7 +61,7 @@ class Output:
     said: tuple[str, ...]
 
 
-def layout_of(shard: pa.Table, prompt: str, id_column: str | None, columns: Columns) -> Layout:
+def layout_of(shard: pa.Table, prompt: PromptFrom, id_column: str | None, columns: Columns) -> Layout:
     """From any shard. ``id_column``: as configured."""
     if id_column is None and "id" in shard.column_names:
         id_column = "id"
