@@ -26,7 +26,7 @@ class Budgets:
     def __init__(self, record: Record, tables: Tables, findings: Findings) -> None:
         self._record, self._tables, self._findings = record, tables, findings
         self._batch = -1
-        self._draws: tuple[pa.ChunkedArray, Rows] | None = None
+        self._draws: dict[str, int] | None = None
         self._schema: pa.Schema | None = None
 
     def check(self, shard: int, results: Output | None) -> None:
@@ -35,17 +35,16 @@ class Budgets:
             self._batch, self._draws = batch, self._add_up(batch)
         if results is None or self._draws is None:
             return
-        ids, draws = self._draws
-        at = places(results.table.column("id"), ids)
-        tell("unexplained-draws", results, np.flatnonzero(at < 0), always("it was granted nothing"), self._findings)
+        granted = [self._draws.get(name, -1) for name in results.table.column("id").to_pylist()]
+        draws = np.array(granted, np.int64)
         candidates = results.table.column("candidates").to_numpy()
-        known = np.flatnonzero(at >= 0)
-        wrong = known[candidates[known] != draws[at[known]]]
+        tell("unexplained-draws", results, np.flatnonzero(draws < 0), always("it was granted nothing"), self._findings)
         text = "it has {} candidates, exploration and grants come to {}".format
-        tell("unexplained-draws", results, wrong, lambda i: text(candidates[i], draws[at[i]]), self._findings)
+        wrong = np.flatnonzero((draws >= 0) & (candidates != draws))
+        tell("unexplained-draws", results, wrong, lambda i: text(candidates[i], draws[i]), self._findings)
 
-    def _add_up(self, batch: int) -> tuple[pa.ChunkedArray, Rows] | None:
-        """Ids of the rows that asked, and the draws that each may have made; None where that can't be known."""
+    def _add_up(self, batch: int) -> dict[str, int] | None:
+        """The draws that each row that asked may have made, by its id; None where that can't be known."""
         ids: pa.ChunkedArray | None = None
         draws = np.zeros(0, np.int64)
         for node in self._rounds(batch):
@@ -66,7 +65,7 @@ class Budgets:
             wrong = known[explored[known] != draws[at[known]]]
             self._tell_gap(file, table, wrong, explored, draws[at])
             draws[at[known]] = explored[known] + granted[known]
-        return None if ids is None else (ids, draws)
+        return None if ids is None else dict(zip(ids.to_pylist(), draws.tolist(), strict=True))
 
     def _rounds(self, batch: int) -> Iterator[Allocate]:
         number = 0

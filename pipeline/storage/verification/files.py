@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.storage.folder import FileRecord
-from pipeline.storage.verification.findings import Findings
+from pipeline.storage.verification.findings import Findings, Severity
 from pipeline.storage.verification.record import Manifest, Record
 
 READERS = 4
@@ -134,10 +134,13 @@ def _check_strays(record: Record, named: Collection[str], findings: Findings) ->
     """Files that no manifest names. In a table of a finished run they are errors: whoever reads it takes them in."""
     for place in OWN_PLACES:
         grave = place in TABLES and record.manifest is not None
-        text = "no manifest names it" + (f", and whoever reads {place}/*.parquet takes its rows in" if grave else "")
+        why = f", and whoever reads {place}/*.parquet takes its rows in" if grave else ""
+        if record.manifest is None:
+            why = ": the run was stopped while it wrote it, and will write it again"
         for name in record.folder.names(place, ".parquet"):
-            if f"{place}/{name}" not in named:
-                findings.add("stray-file", f"{place}/{name}", text, severity="error" if grave else "warning")
+            if (file := f"{place}/{name}") not in named:
+                severity: Severity = "error" if grave else "warning"
+                findings.add("stray-file", file, f"no manifest names it{why}", severity=severity)
 
 
 def _check_journal(record: Record, named: Collection[str], findings: Findings) -> None:

@@ -25,7 +25,7 @@ _JOURNAL = (
     "run the same command again: it draws what is lost once more"
 )
 _CHANGED = f"somebody has changed the table: {_COLLECT}"
-_STRAY = "nothing of this run needs it: find out who put it there, and remove it"
+_STRAY = "nothing of this run needs it: once the run is finished, find out who put it there, and remove it"
 
 REMEDIES: dict[str, str] = {
     "unfinished": "run the same command again: it goes on where it stopped",
