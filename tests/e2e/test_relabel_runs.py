@@ -131,6 +131,19 @@ def test_an_export_holds_the_runs_own_candidates_alone(refreshed: tuple[Path, di
         assert pair["rejected"][0]["content"] in given
 
 
+def test_a_finished_run_of_any_method_is_exported(refreshed: tuple[Path, dict[str, Any]], data: str) -> None:
+    out = refreshed[0].parent / "best"
+    shared = [f"method.n={DRAWN}", f"journal={out.parent}/journal", "method=best_of_n"]
+    assert main(settings(out, data, *shared)) == 3
+    rows = exported(out, "candidates")
+    assert [(r["kind"], r["index"]) for r in rows] == [("sample", i) for i in range(DRAWN)] * 6
+    drawn = {r["key"]: r for r in table(out.parent, "journal").to_pylist()}
+    assert all(r["score"] == drawn[r["key"]]["reward"] for r in rows)
+    best = {r["id"]: r["response"] for r in table(out, "results").to_pylist()}
+    assert {p["id"] for p in exported(out, "pairs")} <= best.keys()
+    assert all(p["chosen"][0]["content"] == best[p["id"]] for p in exported(out, "pairs") if best[p["id"]])
+
+
 def test_a_drawn_text_has_the_same_reward_when_it_is_given(
     refreshed: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -159,6 +159,28 @@ def test_the_same_export_again_is_the_same_to_the_byte(tmp_path: Path) -> None:
     assert len(first["files"]) == 4 * 2 + 1
 
 
+def test_a_random_choice_depends_on_the_seed_and_the_row_alone() -> None:
+    pool = [candidate("best", 9.0), *(candidate(f"t{i}", i / 10) for i in range(8))]
+    rows = [row(f"r{i}", "p", *pool) for i in range(12)]
+
+    def chosen(rows: list[ScoredRow], seed: int = 0) -> dict[str, float]:
+        exporter = Exporter(ExportConfig(formats=["pairs"], rule="best_random", seed=seed), len, 0.0)
+        made = [exporter.examples(r)["pairs"][0] for r in rows]
+        return {e["id"]: e["score_rejected"] for e in made}
+
+    assert chosen(rows) == chosen(rows[::-1])
+    assert len(set(chosen(rows).values())) > 2
+    assert chosen(rows) != chosen(rows, seed=1)
+
+
+def test_it_is_written_to_any_file_system() -> None:
+    folder = Folder("memory://relabel/run")
+    for _ in range(2):  # what stands there gives way
+        export(Finished(folder), ExportConfig(), len, SOURCE)  # type: ignore[arg-type]
+    assert folder.names("export") == ["README.md"]
+    assert folder.read_table("export/pairs/part-00000.parquet").column("id").to_pylist() == ["r0", "r1"]
+
+
 def test_the_card_begins_with_what_the_hub_reads(tmp_path: Path) -> None:
     exported(tmp_path)
     _, front, text = (tmp_path / "export" / "README.md").read_text().split("---\n", 2)
