@@ -26,6 +26,8 @@ LABELS = {
     "depth": "requests one after another",
 }
 PANEL = (4.6, 3.4)
+ACROSS = 4
+"""Histograms side by side."""
 
 
 def curves(found: Sequence[Point], panels: Sequence[tuple[str, str]]) -> str:
@@ -57,7 +59,7 @@ def over_optimisation(found: Sequence[Point]) -> str:
 def histograms(columns: Sequence[tuple[str, Sequence[float]]]) -> str:
     """Distributions over prompts, side by side: names and values."""
     with mpl.rc_context(STYLE):
-        figure, panels = _panels(-(-len(columns) // 3), min(len(columns), 3), (3.2, 2.4))
+        figure, panels = _panels(-(-len(columns) // ACROSS), min(len(columns), ACROSS), (2.6, 2.2))
         for (name, values), axes in zip(columns, panels.flat, strict=False):
             axes.hist(values, bins=24, color=COLOURS[0])
             axes.set(xlabel=name, ylabel="prompts")
@@ -113,7 +115,8 @@ def _line(axes: Any, line: Sequence[Point], style: dict[str, Any], cost: str, qu
 
 def _finish(figure: Figure, legend: Any = None) -> str:
     if legend is not None:
-        figure.legend(*legend.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+        columns = max(1, round(figure.get_figwidth() / 3))
+        figure.legend(*legend.get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize="small")
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
