@@ -68,9 +68,10 @@ class Display:
 
 
 def models(config: RunConfig) -> str:
-    """Which models a run has, and on which engines."""
+    """Which models a run has, and on which engines; a server's model may have no name yet."""
     loaded = {name: section for name, section in config.models.items() if section.engine != "none"}
-    return ", ".join(f"{name} {section.model} on {section.engine}" for name, section in loaded.items())
+    named = [(name, section.model, "on", section.engine) for name, section in loaded.items()]
+    return ", ".join(" ".join(filter(None, words)) for words in named)
 
 
 def duration(seconds: float) -> str:

@@ -10,13 +10,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from jobs.plot_style import COLOURS, STYLE, line_style
 from pipeline.report.points import Point
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
-"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
-MARKERS = "osD^vPX*"
-LINES = ("-", "--", ":", "-.")
-STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
 LABELS = {
     "reward": "mean reward",
     "accuracy": "accuracy",
@@ -74,7 +70,7 @@ def steps(rows: Sequence[dict[str, float]], lines: Sequence[tuple[str, str]], yl
         figure, panels = _panels(1, 1)
         axes = panels[0][0]
         for i, (key, name) in enumerate(lines):
-            axes.plot([r["step"] for r in rows], [r[key] for r in rows], label=name, **_style(i))
+            axes.plot([r["step"] for r in rows], [r[key] for r in rows], label=name, **line_style(i))
         axes.set(xlabel="step", ylabel=ylabel)
         axes.xaxis.get_major_locator().set_params(integer=True)
         return _finish(figure, axes)
@@ -87,17 +83,7 @@ def _panels(rows: int, columns: int, size: tuple[float, float] = PANEL) -> tuple
 
 def _series(found: Sequence[Point]) -> list[tuple[dict[str, Any], list[Point]]]:
     names = list(dict.fromkeys(p.series for p in found))
-    return [({**_style(i), "label": name}, [p for p in found if p.series == name]) for i, name in enumerate(names)]
-
-
-def _style(i: int) -> dict[str, Any]:
-    return {
-        "color": COLOURS[i % len(COLOURS)],
-        "marker": MARKERS[i % len(MARKERS)],
-        "linestyle": LINES[i // len(COLOURS) % len(LINES)],
-        "markersize": 4,
-        "linewidth": 1.3,
-    }
+    return [({**line_style(i), "label": name}, [p for p in found if p.series == name]) for i, name in enumerate(names)]
 
 
 def _line(axes: Any, line: Sequence[Point], style: dict[str, Any], cost: str, quality: str) -> None:

@@ -42,6 +42,9 @@ def test_every_policy_stands_beside_the_references(tmp_path: Path, capsys: pytes
             assert r["bwr"] == 0.5
             assert r["est"] == r["est_uniform"]
     shown = capsys.readouterr().out
+    for batch in (3, 5):
+        plot = (tmp_path / f"n_eq-{batch}.svg").read_text()
+        assert all(name in plot for name in (*REFERENCES, "auto", "normal", "binary"))
     assert "oracle_sequential" in shown
     assert "warning" not in shown
     again = run(tmp_path / "again", "source=binary", "budget=8", "batch=3", "rounds=2", "policies=[auto]")
