@@ -8,13 +8,14 @@ what is left waits here. When an actor dies, what it had is sent again, each req
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from actors.mailbox import Failure
 
@@ -23,6 +24,9 @@ STICK = 1.25
 """A replica keeps its rows until its load exceeds this many times the least load (and ``SLACK`` more)."""
 SLACK = 8
 RESTART_PAUSE_S = 0.5
+MAX_PAUSE_S = 10.0
+RESTART_S = 120.0
+"""How long a replica may be away before it counts as gone: time to begin on a busy node, not to die at every load."""
 
 OnReply = Callable[[Any], None]
 
@@ -173,16 +177,21 @@ class Pool:
         self._route()
 
     async def _begin(self, replica: _Replica) -> None:
-        for attempt in range(self._attempts):
+        """Has the replica load its model. Raises ``PoolLost`` if it dies on every try, or isn't there for too long."""
+        deaths, tries, patience = 0, 0, time.monotonic() + RESTART_S
+        while True:
             try:
                 await replica.actor.start.remote()
                 return
             except RayTaskError as error:  # the engine itself says why it can't start
                 raise PoolLost(str(error.cause or error)) from error
             except RayActorError as error:
-                if attempt + 1 == self._attempts:
+                # unavailable is no death: Ray is at it, which takes its time on a busy node
+                deaths += not isinstance(error, ActorUnavailableError)
+                if deaths == self._attempts or time.monotonic() > patience:
                     raise PoolLost(f"a replica did not come back: {error}") from error
-                await asyncio.sleep(RESTART_PAUSE_S * 2**attempt)
+            await asyncio.sleep(min(RESTART_PAUSE_S * 2**tries, MAX_PAUSE_S))
+            tries += 1
 
     async def _guard(self, work: Any) -> None:
         """Ends the node when one of the loops fails: its error must not vanish in a task nobody awaits."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from actors.mailbox import Failure, Mailbox
 from actors.pool import Pool, PoolLost
@@ -24,9 +24,15 @@ class Remote:
 
 
 class FakeActor:
-    """A replica in this process. ``hold``: answers nothing until released. ``dies``: at these collect calls."""
+    """A replica in this process. ``hold``: answers nothing until released. ``dies``: at these collect calls.
 
-    def __init__(self, hold: bool = False, dies: int = 0, broken: bool = False) -> None:
+    ``away``: so many calls of ``start`` end in ``absence``.
+    """
+
+    def __init__(
+        self, hold: bool = False, dies: int = 0, broken: bool = False, away: int = 0, absence: Exception | None = None
+    ) -> None:
+        self._away, self._absence = away, absence or ActorDiedError()
         self._open = asyncio.Event()
         if not hold:
             self._open.set()
@@ -47,6 +53,9 @@ class FakeActor:
 
     async def _start(self) -> None:
         self.starts += 1
+        if self._away:
+            self._away -= 1
+            raise self._absence
         if self._broken:
             raise RayTaskError("start", "traceback", ValueError("no such model"))
 
@@ -169,6 +178,38 @@ def test_an_error_that_may_pass_is_tried_again() -> None:
         return replies
 
     assert drive(main) == ["reply to flaky"]
+
+
+@pytest.mark.parametrize(
+    ("absence", "patience", "comes_back"),
+    [
+        (ActorUnavailableError("restarting", None), 600.0, True),
+        (ActorUnavailableError("restarting", None), 0.0, False),
+        (ActorDiedError(), 600.0, False),
+    ],
+)
+def test_a_replica_that_is_being_restarted_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, absence: Exception, patience: float, comes_back: bool
+) -> None:
+    """Longer than for one that dies on every try: Ray is at it."""
+    monkeypatch.setattr("actors.pool.RESTART_PAUSE_S", 0.001)
+    monkeypatch.setattr("actors.pool.RESTART_S", patience)
+
+    async def main() -> tuple[list[str], Any, int]:
+        actor = FakeActor(away=7, absence=absence)
+        pool, replies = pool_of([actor]), []
+        pool.submit("q", "row", replies.append)
+        await until(lambda: bool(replies) or pool.lost is not None)
+        await pool.close()
+        return replies, pool.lost, actor.starts
+
+    replies, lost, starts = drive(main)
+    if comes_back:
+        assert (replies, lost, starts) == (["reply to q"], None, 8)
+    else:
+        assert isinstance(lost, PoolLost)
+        assert "did not come back" in str(lost)
+        assert starts <= 3
 
 
 def test_an_engine_that_cannot_start_says_why() -> None:
