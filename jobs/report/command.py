@@ -36,7 +36,7 @@ running each method's program again on the replies on record.
 
 out         where the page goes (runs/report)
 gold        a column of the input with the right answers; by default `answer` where there is one, null for none
-select      selections to look at beside each run's own, where its method has them
+select      selections to look at beside each run's own, where its method has them; votes only with right answers
 resamples   of the bootstrap over prompts
 cases       prompts shown in full for each run of textual refinement
 """

@@ -14,6 +14,7 @@ from pipeline import plugin
 from pipeline.config import from_yaml
 from pipeline.errors import InputError
 from pipeline.kernels.answers import correct, extract
+from pipeline.kernels.choice import votes_on_answers
 from pipeline.plugin import nearest
 from pipeline.report.measures import Judge, Measured
 from pipeline.report.variants import variants
@@ -50,19 +51,21 @@ def read_run(
 ) -> ReportRun:
     """Reads and replays a run, shard by shard. Raises ``InputError`` where there is no such column ``gold``.
 
-    ``gold``: ``auto`` takes the column ``answer`` if there is one. ``progress`` is told rows done, and rows in all.
+    ``gold``: ``auto`` takes the column ``answer`` if there is one; without right answers no votes are looked at but the
+    run's own. ``progress`` is told rows done, and rows in all.
     """
     record = Record(place)
     config = from_yaml(record.config_text)
     method = config.method
-    measured = Measured(variants(method, selections))
+    gold = _column(record.results_columns, gold, place)
+    measured = Measured(variants(method, [s for s in selections if gold or not votes_on_answers(s, "")]))
     values = {**record.plan.values, **{k: PurePosixPath(v).name for k, v in record.names.items()}}
     own = ["id", *plugin.columns(method.name)]
     tables = []
     run = ReportRun(PurePosixPath(place.rstrip("/")).name, record, config, values, measured, pa.table({}))
     total = int(record.summary["results"])
     for shard in record.shards(run.journal, config.data, critic=config.critic is not None):
-        _take(run, shard, _column(shard.results, gold, place))
+        _take(run, shard, gold)
         tables.append(shard.results.select(own))
         progress(len(measured.ids) + measured.lost, total)
     run.columns = pa.concat_tables(tables)
@@ -87,13 +90,12 @@ def _take(run: ReportRun, shard: RecordedShard, gold: str | None) -> None:
             run.measured.take(prompt, seed, shard.replies, judge, kept[prompt.id])
 
 
-def _column(results: pa.Table, gold: str | None, place: str) -> str | None:
+def _column(known: Sequence[str], gold: str | None, place: str) -> str | None:
     if gold == "auto":
-        return GUESS if GUESS in results.column_names else None
-    if gold is not None and gold not in results.column_names:
-        known = results.column_names
+        return GUESS if GUESS in known else None
+    if gold is not None and gold not in known:
         raise InputError(
-            f"gold = {gold}: {place} has no such column{nearest(gold, known)}; there are: {', '.join(known)}"
+            f"gold = {gold}: {place} has no such column{nearest(gold, list(known))}; there are: {', '.join(known)}"
         )
     return gold
 

@@ -112,6 +112,12 @@ class Record:
                 RecordedReplies(self._own_rows(book, here, ids), read_grants(self.folder, ids)),
             )
 
+    @property
+    def results_columns(self) -> list[str]:
+        """The results' columns."""
+        names: list[str] = self.folder.read_table("results/part-00000.parquet").column_names
+        return names
+
     def rows_of(self, journal: str, ids: Sequence[str]) -> pa.Table:
         """Everything on record of a few prompts, as in ``RecordedReplies`` but whole (schema ``CANDIDATES``)."""
         book = Journal(Folder(journal, "journal"), self.plan.run)
