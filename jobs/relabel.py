@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -52,7 +52,7 @@ def _work(arguments: list[str]) -> int:
     with Cluster(config.cluster) as cluster:
         summary = align(config, cluster, console)
     found = export_run(config, summary, measure)
-    console.print(export_table(found, summary["rejects"], f"{config.out}/{PLACE}"))
+    console.print(export_table(found, config.export.formats, summary["rejects"], f"{config.out}/{PLACE}"))
     return REJECTED if summary["rejects"] else 0
 
 
@@ -105,17 +105,21 @@ def _provenance(config: RunConfig, summary: Mapping[str, Any], run: ScoredRows) 
     )
 
 
-def export_table(found: Statistics, rejected: int, place: str) -> Table:
-    """What was exported, and why rows made no pair."""
+def export_table(found: Statistics, formats: Sequence[str], rejected: int, place: str) -> Table:
+    """What was exported, and why rows gave nothing."""
     table = Table(show_header=False, title=place, title_justify="left")
-    for name, count in found.examples.items():
-        table.add_row(name, f"{count:,}")
-    for name, reasons in found.without.items():
-        for reason, count in sorted(reasons.items()):
-            table.add_row(f"no {name}", f"{count:,} rows: {REASONS[reason]}")
+    for name in formats:
+        table.add_row(name, f"{found.examples[name]:,}")
+    for name in formats:
+        for reason, count in sorted(found.without.get(name, {}).items()):
+            table.add_row(f"no {name}", f"{_rows(count)}: {REASONS[reason]}")
     if rejected:
-        table.add_row("rejected", f"{rejected:,} rows have no result")
+        table.add_row("rejected", f"{_rows(rejected)} without a result")
     return table
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row" if count == 1 else f"{count:,} rows"
 
 
 if __name__ == "__main__":
