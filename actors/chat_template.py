@@ -140,6 +140,10 @@ class ChatTokenizer:
         if not (min(token_ids) >= 0 and max(token_ids) < self.vocabulary):
             raise BadRequest(f"the prompt has token ids outside the generator's vocabulary of {self.vocabulary}")
 
+    def encode(self, text: str) -> list[int]:
+        """See ``protocol.Tokenizer``."""
+        return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
     def decode(self, token_ids: tuple[int, ...]) -> str:
         """See ``protocol.Tokenizer``. An end token is left out even where the tokenizer doesn't call it special."""
         ids = list(token_ids)

@@ -28,6 +28,13 @@ class Row:
     broken: bool = False
     """The model gave no finite probabilities."""
     answered: bool = False
+    labels: tuple[int, ...] = ()
+    """Tokens whose log-probabilities as the first new one are wanted."""
+    label_logprobs: tuple[float, ...] = ()
+
+    def anew(self) -> Row:
+        """The same continuation from its beginning."""
+        return Row(self.prompt, self.uniforms, self.owner, labels=self.labels)
 
     @property
     def final_length(self) -> int:
@@ -142,6 +149,9 @@ class Decoder:
             return output.logits[:, -1]
 
     def _draw(self, rows: list[Row], logits: Any) -> None:
+        for row, own in zip(rows, logits, strict=True):
+            if row.labels and not row.new:
+                row.label_logprobs = tuple(own.double().log_softmax(-1)[list(row.labels)].tolist())
         numbers = [float(row.uniforms[len(row.new)]) for row in rows]
         for row, token in zip(rows, self._sampler(logits, numbers), strict=True):
             if token < 0:

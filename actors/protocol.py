@@ -6,6 +6,7 @@ An engine plugin (``actors/engines/NAME.py``) has
     load_tokenizer(config)          -> Tokenizer; cheap, without weights; runners call it
     create(config)                  -> Engine; called in the replica's own process
     validate(config)                optional; raises ValueError, with the key at fault, before anything starts
+    TELLS_PROBABILITIES             optional; True if requests may have labels (see ``GenerateRequest``)
 
 and a reward plugin (``actors/rewards/NAME.py``) has
 
@@ -43,16 +44,18 @@ class GenerateRequest:
     """Continue ``token_ids`` (prompt and, at its end, ``prefix_tokens`` tokens of the response).
 
     At most ``max_tokens`` (>= 1) new tokens, the end token included. ``seed`` in [0, 2**63), or None for a
-    request that may differ from run to run.
+    request that may differ from run to run. ``labels``: tokens whose probabilities as the first new one are wanted,
+    from engines that have ``TELLS_PROBABILITIES``.
     """
 
     token_ids: tuple[int, ...]
     max_tokens: int
     seed: int | None = None
     prefix_tokens: int = 0
+    labels: tuple[int, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return GenerateRequest, (self.token_ids, self.max_tokens, self.seed, self.prefix_tokens)
+        return GenerateRequest, (self.token_ids, self.max_tokens, self.seed, self.prefix_tokens, self.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ class Generation:
     """New tokens only. With ``finish_reason`` ``stop`` the last of them is the end token that the model drew.
 
     ``cached_tokens``: prompt tokens that were not computed again, where the engine tells. An engine that gets text and
-    no token ids gives the ``text``, and how many tokens were drawn for it (``text_tokens``).
+    no token ids gives the ``text``, and how many tokens were drawn for it (``text_tokens``). ``label_logprobs``: of the
+    request's labels, each as the first new token, by the model's own law (temperature 1, all tokens).
     """
 
     token_ids: tuple[int, ...]
@@ -68,6 +72,7 @@ class Generation:
     cached_tokens: int = 0
     text: str | None = None
     text_tokens: int = 0
+    label_logprobs: tuple[float, ...] = ()
 
     @property
     def drawn(self) -> int:
@@ -75,7 +80,8 @@ class Generation:
         return len(self.token_ids) if self.text is None else self.text_tokens
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Generation, (self.token_ids, self.finish_reason, self.cached_tokens, self.text, self.text_tokens)
+        parts = (self.token_ids, self.finish_reason, self.cached_tokens, self.text, self.text_tokens)
+        return Generation, (*parts, self.label_logprobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,10 @@ class Tokenizer(Protocol):
 
         Raises ``BadRequest`` where the template rejects the prompt or there is none to render it with.
         """
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text within a conversation: no BOS, nothing around it."""
         ...
 
     def decode(self, token_ids: tuple[int, ...]) -> str:

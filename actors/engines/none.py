@@ -32,6 +32,10 @@ class NoTokenizer:
         """Nothing."""
         return []
 
+    def encode(self, text: str) -> list[int]:
+        """Nothing."""
+        return []
+
     def decode(self, token_ids: tuple[int, ...]) -> str:
         """Nothing."""
         return ""

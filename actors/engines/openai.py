@@ -125,6 +125,10 @@ class MessageTokenizer:
             raise BadRequest("the conversation has no turns")
         return list(json.dumps([[m.role, m.content] for m in messages]).encode())
 
+    def encode(self, text: str) -> list[int]:
+        """The text's bytes."""
+        return list(text.encode())
+
     def decode(self, token_ids: tuple[int, ...]) -> str:
         """The bytes as text."""
         return bytes(token_ids).decode("utf-8", "replace")

@@ -64,6 +64,10 @@ class SimulatedTokenizer:
         text = content if isinstance(content, str) else "".join(f"{m.role}: {m.content}\n" for m in content)
         return [FIRST_BYTE + b for b in text.encode("utf-8", "surrogatepass")]
 
+    def encode(self, text: str) -> list[int]:
+        """The text's bytes."""
+        return [FIRST_BYTE + b for b in text.encode("utf-8", "surrogatepass")]
+
     def decode(self, token_ids: tuple[int, ...]) -> str:
         """The numbers, without the end token."""
         return " ".join(str(t) for t in token_ids if t != END)

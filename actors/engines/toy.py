@@ -21,6 +21,7 @@ from pipeline.sections import GeneratorConfig
 from pipeline.types import Content
 
 END = 0
+TELLS_PROBABILITIES = True
 FIRST_BYTE = 32
 """Prompt token of byte 0; response tokens lie below it: 0 is the end token, 1 is ``a``, 2 is ``b`` and so on."""
 
@@ -67,6 +68,10 @@ class ToyTokenizer:
         """The prompt's bytes; roles stand before the turns of a conversation."""
         text = content if isinstance(content, str) else "".join(f"{m.role}: {m.content}\n" for m in content)
         return [FIRST_BYTE + b for b in text.encode("utf-8", "surrogatepass")]
+
+    def encode(self, text: str) -> list[int]:
+        """Letters."""
+        return [1 + ord(letter) - ord("a") for letter in text]
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
         """The letters, without the end token."""
@@ -126,6 +131,7 @@ class ToyEngine:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._model = ToyLanguageModel(config.model, config.letters, config.temperature)
+        self._plain = ToyLanguageModel(config.model, config.letters)
         self._hangs = False
         self._log = open(config.log, "a", buffering=1) if config.log else None  # noqa: SIM115  # open for its lifetime
 
@@ -146,7 +152,9 @@ class ToyEngine:
         tokens = self._model.sample(request.token_ids[:cut], request.token_ids[cut:], request.max_tokens, rng)
         if self._log:
             self._log.write(f"{os.getpid()} {request.seed}\n")
-        return Generation(tokens, "stop" if tokens[-1] == END else "length")
+        law = self._plain.next(request.token_ids[:cut], request.token_ids[cut:])
+        labels = tuple(float(np.log(law[token])) for token in request.labels)
+        return Generation(tokens, "stop" if tokens[-1] == END else "length", label_logprobs=labels)
 
     async def _hang_if_told(self) -> None:
         if self._config.hang and os.path.exists(self._config.hang):

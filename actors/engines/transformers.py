@@ -19,6 +19,8 @@ from pipeline.sections import GeneratorConfig
 
 log = logging.getLogger(__name__)
 
+TELLS_PROBABILITIES = True
+
 CPU_BATCH_TOKENS = 16384
 """Rows times the longest on a CPU. The weights are read once a step for all rows, so many rows are fast."""
 
@@ -113,7 +115,7 @@ class TransformersEngine:
     def _row(self, ticket: Ticket[GenerateRequest, Generation]) -> Row:
         request = ticket.request
         count = min(request.max_tokens, self._tokenizer.context - len(request.token_ids))
-        return Row(request.token_ids, uniforms(request.seed, count), owner=ticket)
+        return Row(request.token_ids, uniforms(request.seed, count), owner=ticket, labels=request.labels)
 
     def _advance(self) -> None:
         """Lets waiting rows join, then draws a token for every row."""
@@ -144,7 +146,7 @@ class TransformersEngine:
         if len(rows) == 1:
             self._inbox.answer([(rows[0].owner, BadRequest("this request alone does not fit in the device's memory"))])
         else:
-            self._waiting.extendleft(Row(row.prompt, row.uniforms, row.owner) for row in reversed(rows))
+            self._waiting.extendleft(row.anew() for row in reversed(rows))
 
     def _answer(self, done: list[Row]) -> None:
         answers: list[tuple[Any, Generation | Exception]] = []
@@ -153,5 +155,6 @@ class TransformersEngine:
             if row.finish_reason is None:
                 answers.append((row.owner, BadRequest("the model gave no finite probabilities for this request")))
             else:
-                answers.append((row.owner, Generation(tuple(row.new), row.finish_reason)))
+                made = Generation(tuple(row.new), row.finish_reason, label_logprobs=row.label_logprobs)
+                answers.append((row.owner, made))
         self._inbox.answer(answers)

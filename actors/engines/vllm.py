@@ -12,6 +12,8 @@ from actors.vllm_settings import VllmOptions, VllmProcess
 from pipeline.errors import ConfigError
 from pipeline.sections import GeneratorConfig
 
+TELLS_PROBABILITIES = True
+
 
 @dataclass
 class Config(VllmOptions, GeneratorConfig):
@@ -63,7 +65,12 @@ class VllmEngine:
         completion = output.outputs[0]
         if completion.finish_reason not in ("stop", "length"):
             raise EngineDead(f"vLLM gave a request up: {completion.finish_reason} {completion.stop_reason}")
-        return Generation(tuple(completion.token_ids), completion.finish_reason, output.num_cached_tokens or 0)
+        tokens, cached = tuple(completion.token_ids), output.num_cached_tokens or 0
+        if not request.labels:
+            return Generation(tokens, completion.finish_reason, cached)
+        first = completion.logprobs[0]
+        labels = tuple(float(first[token].logprob) for token in request.labels)
+        return Generation(tokens, completion.finish_reason, cached, label_logprobs=labels)
 
     def progress(self) -> int:
         """See ``protocol.Engine``."""
@@ -91,6 +98,7 @@ class VllmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
             skip_clone=True,
+            logprob_token_ids=list(request.labels) or None,
         )
 
     async def stop(self) -> None:

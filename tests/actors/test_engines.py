@@ -261,6 +261,21 @@ def test_vllm_draws_from_the_same_law_at_every_step(vllm_pair: Pair, models: tup
     assert off < 1e-4
 
 
+def test_labels_have_the_models_own_probabilities(pair: Pair, next_token_law: np.ndarray) -> None:
+    """Of the first token, at temperature 1, whatever is drawn and how much, alone and among requests without labels."""
+    labels = (9, 40, tiny.EOS, 11)
+    asked = [replace(r, labels=labels if r.token_ids == PROMPT else ()) for r in mixed_requests(6)]
+    asked += [GenerateRequest(PROMPT, n, seed=n, labels=labels) for n in (1, 5)]
+    plain = pair.generate(*(replace(r, labels=()) for r in asked))
+    found = pair.generate(*asked)
+    assert [g.token_ids for g in found] == [g.token_ids for g in plain]
+    for request, made in zip(asked, found, strict=True):
+        expected = np.log(next_token_law[list(labels)]) if request.labels else ()
+        assert made.label_logprobs == pytest.approx(expected, abs=2e-5)
+    [cold] = most_likely(pair, GenerateRequest(PROMPT, 2, labels=labels))
+    assert cold.label_logprobs == pytest.approx(np.log(next_token_law[list(labels)]), abs=2e-5)
+
+
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_cached_prefixes_are_told_and_change_nothing(vllm_pair: Pair) -> None:

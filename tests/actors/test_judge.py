@@ -15,6 +15,7 @@ from pipeline.config import build
 from pipeline.errors import ConfigError
 from pipeline.types import Message
 from tests.actors.fake_server import FakeServer, message
+from tests.actors.tiny_models import save_generator
 
 REQUEST = ScoreRequest("What is 2 + 2?", "Four {x}.")
 
@@ -110,6 +111,84 @@ def test_what_names_a_reward() -> None:
     assert len({name, *(judge.fingerprint(config_of(**c)) for c in changes)}) == 1 + len(changes)
 
 
+def by_labels(model: Path, **options: Any) -> judge.Config:
+    generator = {"engine": "transformers", "model": str(model), **options.pop("generator", {})}
+    section = {"engine": "judge", "read": "labels", "least": 0.0, **options, "generator": generator}
+    run = build({"out": "x", "data": {"input": "p"}, "generator": "toy", "reward": section})
+    assert isinstance(run.reward, judge.Config)
+    return run.reward
+
+
+async def scores(config: judge.Config, requests: list[ScoreRequest]) -> list[float]:
+    engine = judge.create(config)
+    try:
+        await engine.start()
+        return list(await asyncio.gather(*map(engine.score, requests)))
+    finally:
+        await engine.stop()
+
+
+REQUESTS = [ScoreRequest("w1 w2?", "w3 w4"), ScoreRequest("w1 w2?", "w5 " * 9), ScoreRequest("w7", "")]
+LABELS = {"w10": 1.0, "w11": 0.25, "w12": -2.0}
+
+
+def by_hand(model: Path, config: judge.Config, request: ScoreRequest) -> tuple[float, float]:
+    """The reward from the model's own logits, and the labels' share of the probability."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, network = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
+    text = config.label_prompt.format(question=request.content, response=request.response)
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=True, return_dict=False
+    )
+    ids = [*ids, *tokenizer(config.lead, add_special_tokens=False)["input_ids"]]
+    with torch.inference_mode():
+        law = network(torch.tensor([ids])).logits[0, -1].double().softmax(-1)
+    p = [float(law[tokenizer.convert_tokens_to_ids(label)]) for label in config.values]
+    return sum(a * b for a, b in zip(p, config.values.values(), strict=True)) / sum(p), sum(p)
+
+
+@pytest.mark.parametrize("lead", ["", "w20 w21 "])
+def test_labels_are_weighed_by_the_judges_own_probabilities(tmp_path: Path, lead: str) -> None:
+    """Whatever the temperature and top_p of its draws, and whoever is in the batch."""
+    model = save_generator(tmp_path)
+    config = by_labels(model, labels=LABELS, lead=lead, generator={"temperature": 0.3, "top_p": 0.5})
+    found = asyncio.run(scores(config, REQUESTS))
+    expected = [by_hand(model, config, request)[0] for request in REQUESTS]
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert len(set(found)) == len(REQUESTS)
+
+
+def test_a_judge_whose_answers_begin_otherwise_costs_the_row(tmp_path: Path) -> None:
+    model = save_generator(tmp_path)
+    share = by_hand(model, by_labels(model, labels=LABELS), REQUESTS[0])[1]
+    asyncio.run(scores(by_labels(model, labels=LABELS, least=0.9 * share), REQUESTS[:1]))
+    with pytest.raises(BadRequest, match=rf"w10, w11, w12 only {share:.2%} of the probability"):
+        asyncio.run(scores(by_labels(model, labels=LABELS, least=1.1 * share), REQUESTS[:1]))
+
+
+@pytest.mark.parametrize("labels", [{"w1": 1.0, "w2 w3": 0.0}, {"w1": 1.0, "": 0.0}, {"w1": 1.0, "unknown": 0.0}])
+def test_labels_of_several_tokens_are_named_before_anything_is_loaded(tmp_path: Path, labels: dict[str, float]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"reward\.labels: '(w2 w3|unknown)?' after reward\.lead = '' is not one token"
+    ):
+        judge.fingerprint(by_labels(save_generator(tmp_path), labels=labels))
+
+
+def test_what_names_a_reward_by_labels(tmp_path: Path) -> None:
+    model = save_generator(tmp_path)
+    name = judge.fingerprint(by_labels(model, labels=LABELS))
+    assert judge.fingerprint(by_labels(model, labels=LABELS, samples=3, pattern="(.)", least=0.5)) == name
+    others: list[dict[str, Any]] = [
+        {"labels": {**LABELS, "w10": 2.0}},
+        {"labels": LABELS, "lead": "w30 "},
+        {"labels": LABELS, "label_prompt": "{question} {response}"},
+        {"labels": LABELS, "read": "text"},
+    ]
+    assert len({name, *(judge.fingerprint(by_labels(model, **o)) for o in others)}) == 1 + len(others)
+
+
 def test_a_judge_elsewhere_loads_no_weights_here(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"0" * 64)
     here = {"engine": "judge", "generator": {"engine": "transformers", "model": str(tmp_path)}}
@@ -130,6 +209,13 @@ def test_a_judge_elsewhere_loads_no_weights_here(tmp_path: Path) -> None:
         ({"samples": 0}, r"reward\.samples = 0"),
         ({"generator": {"temperature": 0}}, "the same answer again"),
         ({"generator": {"base_url": "x"}}, r"reward\.generator: generator\.base_url = 'x'"),
+        ({"read": "probabilities"}, r"reward\.read = 'probabilities': choose one of text, labels"),
+        ({"read": "labels"}, r"engine openai tells no probabilities of given tokens"),
+        ({"read": "labels", "labels": {"A": 1.0}}, "at least two answers"),
+        ({"read": "labels", "labels": {"A": 1.0, "B": 1.0}}, "with different, finite values"),
+        ({"read": "labels", "labels": {"A": 1.0, "B": float("inf")}}, "with different, finite values"),
+        ({"read": "labels", "least": 1.0}, r"reward\.least = 1"),
+        ({"label_prompt": "{question}"}, r"reward\.label_prompt: it must contain \{response\}"),
         ({"generator": {"tokenzier": "x"}}, r"reward\.generator: unknown key .*did you mean 'tokenizer'"),
     ],
     ids=str,
