@@ -20,7 +20,7 @@ from pipeline import plugin
 from pipeline.driver import Ask, PartReply, Suspended
 from pipeline.effects import Draw, Grant, Room, Sample, Score, Verdict
 from pipeline.kernels.thinking import without_thinking
-from pipeline.keys import Key
+from pipeline.keys import Key, digest
 from pipeline.sections import GeneratorConfig
 from pipeline.storage.journal import Replies, draw_digest, given_digest, reply_digest
 from pipeline.types import Candidate, Message, Prompt, Role, RowError, Text
@@ -107,8 +107,9 @@ class Fulfiller:
     def _draw(self, ask: Ask, effect: Draw, prompt: Prompt) -> None:
         writer = self._sources.writers["generator"]
         draw = draw_digest(writer.fingerprint, ask.key, prompt.token_ids, effect.prefix)
-        if known := self._recall(ask, draw, self._spec.scorer):
-            row = self._sources.replies.open_row(reply_digest(draw, self._spec.scorer))
+        key = self._reply_name(draw, prompt)
+        if known := self._recall(ask, key, scored=True):
+            row = self._sources.replies.open_row(key)
             if row is not None and row["accepted"] is None:  # its node was killed before it could say
                 self._unjudged[ask.key] = row
             self.drawn[ask.row] += 1
@@ -135,7 +136,7 @@ class Fulfiller:
         cap = min(effect.max_tokens or writer.config.max_tokens, writer.tokenizer.context - len(token_ids))
         draw = draw_digest(f"{writer.fingerprint} max_tokens={cap}", ask.key, token_ids, ())
         self._named[ask.key] = draw
-        if known := self._recall(ask, draw, ""):
+        if known := self._recall(ask, reply_digest(draw, ""), scored=False):
             self._tell(ask, _text(known))
             return
 
@@ -189,17 +190,21 @@ class Fulfiller:
         response = effect.responses[ask.part]
         draw = given_digest(response, ask.key, prompt.content)
         self._named[ask.key] = draw
-        if known := self._recall(ask, draw, self._spec.scorer):
+        if known := self._recall(ask, self._reply_name(draw, prompt), scored=True):
             self._tell(ask, known.reward)
             return
         self._score(ask, draw, Candidate(response, (), "stop"), prompt)
 
-    def _recall(self, ask: Ask, draw: str, scorer: str) -> Candidate | None:
-        key = reply_digest(draw, scorer)
+    def _reply_name(self, draw: str, prompt: Prompt) -> str:
+        """The name of a response with its reward, which may depend on the row's right answer."""
+        scorer = self._spec.scorer
+        return reply_digest(draw, scorer if prompt.reference is None else digest((scorer, prompt.reference)).hex())
+
+    def _recall(self, ask: Ask, key: str, *, scored: bool) -> Candidate | None:
         known = self._sources.replies.scored(key)
         if known is not None:
             self.replies[ask.row] += 1
-            if scorer:
+            if scored:
                 self.scored[ask.row].append(key)
             again = self._carried > 0
             self._carried -= again
@@ -252,7 +257,7 @@ class Fulfiller:
 
         strips = self._spec.config.reward.think == "strip"
         scored_text = without_thinking(candidate.response) if strips else candidate.response
-        self._sources.rewards.submit(ScoreRequest(prompt.content, scored_text), ask.row, on_reward)
+        self._sources.rewards.submit(ScoreRequest(prompt.content, scored_text, prompt.reference), ask.row, on_reward)
 
     def _row(self, ask: Ask, draw: str, candidate: Candidate, prompt: Prompt, scorer: str) -> dict[str, Any]:
         """A row of the candidates table (schema ``CANDIDATES``)."""
@@ -271,7 +276,7 @@ class Fulfiller:
             "reward": candidate.reward if scorer else None,
             "cut": len(effect.prefix) if isinstance(effect, Draw) else None,
             "accepted": None,
-            "key": reply_digest(draw, scorer),
+            "key": self._reply_name(draw, prompt) if scorer else reply_digest(draw, ""),
             "draw": draw,
             "generator": self._sources.writers[_role(effect)].fingerprint if drawn else None,
             "scorer": scorer or None,

@@ -14,6 +14,8 @@ and a reward plugin (``actors/rewards/NAME.py``) has
     fingerprint(config)             -> str; what shapes a score: model by content, template, column
     create(config)                  -> RewardEngine
 
+    NEEDS_REFERENCE                 optional; True if a reward depends on the row's right answer (``data.reference``)
+
 and the ``vllm`` plugin of either kind may have
 
     serves(model)                   -> bool; whether ``engine: auto`` takes it for this model, by its config.json
@@ -86,13 +88,14 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """The reward of ``response`` as the answer to ``content``."""
+    """The reward of ``response`` as the answer to ``content``. ``reference``: the right one, for those that need it."""
 
     content: Content
     response: str
+    reference: str | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ScoreRequest, (self.content, self.response)
+        return ScoreRequest, (self.content, self.response, self.reference)
 
 
 class Tokenizer(Protocol):

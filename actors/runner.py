@@ -31,7 +31,7 @@ from pipeline.storage.grants import read_grants, write_shown
 from pipeline.storage.journal import Journal, JournalWriter, Part
 from pipeline.storage.manifest import NodeRecord, commit_node, node_counts
 from pipeline.storage.schema import ID, ROW, outcomes_schema
-from pipeline.storage.shards import outcomes_name, prompts, shard_name
+from pipeline.storage.shards import Row, outcomes_name, prompts, shard_name
 from pipeline.types import Content, Outcome, Prompt, Result, RowError
 
 FLUSH_SHARE = 0.01
@@ -112,10 +112,11 @@ class Runner:
         config = self._spec.config
         method = plugin.load("method", config.method.name)
         ended = self._ended_before()
-        for name, content, given in prompts(self._shard, config.data):
+        for row in prompts(self._shard, config.data):
+            name = row.id
             if name in ended:
                 continue
-            prompt = content if isinstance(content, RowError) else self._render(name, content, given)
+            prompt = row.content if isinstance(row.content, RowError) else self._render(name, row.content, row)
             if isinstance(prompt, RowError):
                 self._outcomes[name] = prompt
                 continue
@@ -132,8 +133,10 @@ class Runner:
         node, segment = self._node, self._node.segment
         return int(node_counts(self._folder, Advance(node.shard, segment - 1).name).get("carried", 0)) if segment else 0
 
-    def _render(self, name: str, content: Content, given: tuple[str, ...]) -> Prompt | RowError:
+    def _render(self, name: str, content: Content, row: Row) -> Prompt | RowError:
         config, tokenizer = self._spec.config, _tokenizer(self._spec.config.generator)
+        if plugin.needs_reference(config.reward) and not (row.reference or "").strip():
+            return RowError("prompt", "NoReference", f"there is no right answer in column {config.data.reference!r}")
         try:
             token_ids = tuple(tokenizer.render(content, config.data.template))
         except BadRequest as error:
@@ -143,7 +146,8 @@ class Runner:
             text = f"the prompt has {len(token_ids)} tokens and leaves no room for a response in {tokenizer.context}"
             return RowError("prompt", "PromptTooLong", text)
         cap = min(config.generator.max_tokens, room)
-        return Prompt(name, content, token_ids, cap, config.critic is not None, given)
+        reference = row.reference if plugin.needs_reference(config.reward) else None
+        return Prompt(name, content, token_ids, cap, config.critic is not None, row.given, reference)
 
     async def _drain(self, flusher: asyncio.Task[None]) -> None:
         while True:

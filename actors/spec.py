@@ -16,6 +16,9 @@ from pipeline.storage.manifest import Plan, adopt_plan
 from pipeline.storage.source import Source
 from pipeline.types import Role
 
+OPTIONAL_COLUMNS = ("responses", "transcript", "reference")
+"""Keys of the data section that stand in a plan only where they are set, as plans had none of them once."""
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -66,7 +69,7 @@ def plan_values(config: RunConfig, source: Source, tokenizers: Mapping[Role, str
         "data.prompt": data.prompt,
         "data.id": data.id,
         "data.template": data.template,
-        **{f"data.{key}": value for key in ("responses", "transcript") if (value := getattr(data, key)) is not None},
+        **{f"data.{key}": value for key in OPTIONAL_COLUMNS if (value := getattr(data, key)) is not None},
         "data.shard_rows": data.shard_rows,
         **method,
         **policy,

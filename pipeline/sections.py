@@ -21,7 +21,8 @@ class DataConfig:
     What the input has already: ``responses``, a column or a list of columns, each with a response (a string, or the
     assistant's messages) or a list of strings; or ``transcript``, one or more columns with whole conversations (texts
     as HH-RLHF has them, or messages), which are the same up to their last turns. These are the responses, and what
-    comes before is the prompt, in place of the column ``prompt``.
+    comes before is the prompt, in place of the column ``prompt``. ``reference``: the column with right answers (strings
+    or numbers), which a verifier compares responses with.
     """
 
     input: Any = None
@@ -32,6 +33,7 @@ class DataConfig:
     shard_rows: int = 256
     responses: Any = None
     transcript: Any = None
+    reference: str | None = None
 
     @property
     def response_columns(self) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ class Prompt:
     ``token_ids`` is the prompt through the generator's template, at most one BOS. ``max_tokens`` is the most
     tokens a *whole* response to this prompt may have, its end token included (at least 1). ``critic``: whether the
     run has a critic beside the generator. ``given``: responses that the row came with.
+    ``reference``: the right answer, where rewards depend on it.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Prompt:
     max_tokens: int
     critic: bool = False
     given: tuple[str, ...] = ()
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

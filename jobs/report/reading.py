@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -13,7 +12,7 @@ import pyarrow as pa
 from pipeline import plugin
 from pipeline.config import from_yaml
 from pipeline.errors import InputError
-from pipeline.kernels.answers import correct, extract
+from pipeline.kernels.answers import correct, extract, stated
 from pipeline.kernels.choice import votes_on_answers
 from pipeline.plugin import nearest
 from pipeline.report.measures import Judge, Measured
@@ -101,18 +100,15 @@ def _column(known: Sequence[str], gold: str | None, place: str) -> str | None:
 
 
 def _judge(gold: Any, answer: AnswerConfig) -> Judge:
-    """``gold`` may be the answer alone or a worked solution that states it."""
     if gold is None:
         return lambda response: float("nan")
-    settings = dataclasses.asdict(answer)
-    stated = str(gold)
-    wanted = extract(stated, settings["how"], settings["pattern"]) or stated
+    wanted = stated(str(gold), answer.how, answer.pattern)
     known: dict[str, float] = {}
 
     def judge(response: str) -> float:
         if response not in known:
-            said = extract(response, settings["how"], settings["pattern"])
-            known[response] = float(correct(said, wanted, settings["how"]))
+            said = extract(response, answer.how, answer.pattern)
+            known[response] = float(correct(said, wanted, answer.how))
         return known[response]
 
     return judge

@@ -91,6 +91,11 @@ def classes(answers: Sequence[str | None], how: str) -> list[int | None]:
     return [None if a is None else number.setdefault(next(keys), len(number)) for a in answers]
 
 
+def stated(reference: str, how: str, pattern: str | None = None) -> str:
+    """The answer of a reference, which may be the answer alone or a worked solution that states it."""
+    return extract(reference, how, pattern) or reference
+
+
 def correct(answer: str | None, gold: str | None, how: str) -> bool:
     """Whether an extracted answer is equivalent to the (extracted) gold one. Symmetric; None is never correct."""
     return answer is not None and gold is not None and len(set(_keys([answer, gold], how))) == 1

@@ -104,9 +104,9 @@ class Record:
             here = [p for p in parts if p.may_hold(data_name(self.plan.values["data.input"]), *span)]
             yield RecordedShard(
                 [
-                    Prompt(name, content, (), CAP, critic, given)
-                    for name, content, given in prompts(table, data)
-                    if not isinstance(content, RowError)
+                    Prompt(row.id, row.content, (), CAP, critic, row.given, row.reference)
+                    for row in prompts(table, data)
+                    if not isinstance(row.content, RowError)
                 ],
                 self.folder.read_table(f"results/part-{number:05d}.parquet"),
                 RecordedReplies(self._own_rows(book, here, ids), read_grants(self.folder, ids)),

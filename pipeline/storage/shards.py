@@ -7,7 +7,7 @@ whole input and its id. It is what every later node reads, whatever the input wa
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -115,8 +115,25 @@ def twice(folder: Folder, shards: int) -> tuple[str, int, int] | None:
     return None
 
 
-def prompts(shard: pa.Table, data: DataConfig) -> Iterator[tuple[str, Content | RowError, Given]]:
-    """Each row's id, its prompt or what is wrong with it, and the responses that it came with."""
+class Row(NamedTuple):
+    """A row's id, its prompt or what is wrong with it, the responses that it came with, and the right answer."""
+
+    id: str
+    content: Content | RowError
+    given: Given = ()
+    reference: str | None = None
+
+
+def prompts(shard: pa.Table, data: DataConfig) -> Iterator[Row]:
+    """Every row, in order."""
+    answers = [None] * len(shard)
+    if data.reference is not None:
+        answers = shard.column(data.reference).cast(pa.string()).to_pylist()
+    for (name, content, responses), answer in zip(_rows(shard, data), answers, strict=True):
+        yield Row(name, content, responses, answer)
+
+
+def _rows(shard: pa.Table, data: DataConfig) -> Iterator[tuple[str, Content | RowError, Given]]:
     names = shard.column(ID).to_pylist()
     if not isinstance(data.prompt_from, str):
         for name, split in zip(names, given.conversations(shard, data.prompt_from), strict=True):

@@ -36,6 +36,8 @@ POLICIES = plugin.names("policy")
 
 def settings(kind: str, name: str, **extra: Any) -> dict[str, Any]:
     base: dict[str, Any] = {"out": "x", "data": {"input": "p", "responses": "r"}, "generator": "toy", "reward": "toy"}
+    if (kind, name) == ("reward", "verifier"):
+        base["data"]["reference"] = "answer"
     if (kind, name) == ("generator", "none"):
         base["method"] = "rescore"  # the others draw
     return {**base, kind: {FIELD[kind]: name, **extra}}
