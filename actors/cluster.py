@@ -118,19 +118,27 @@ class Cluster:
             found[kind] = [_answer(ref) if ref in done else {} for ref in refs]
         return found
 
+    def release(self, keep: Models) -> None:
+        """Ends all replicas but those of ``keep``, so that other models have room."""
+        kept = {f"{kind} {config!r}" for kind, config in keep.items()}
+        self._end([name for name in self._replicas if name not in kept])
+
     def stop(self) -> None:
         """Ends the engines, then the actors, and the cluster if it was started here."""
         if not ray.is_initialized():
             return
-        actors = [actor for replicas in self._replicas.values() for actor in replicas]
+        self._end(list(self._replicas))
+        if self._ours:
+            ray.shutdown()
+
+    def _end(self, names: Sequence[str]) -> None:
+        actors = [actor for name in names for actor in self._replicas.pop(name)]
+        for name in names:
+            del self._needs[name]
         if actors:
             ray.wait([actor.stop.remote() for actor in actors], num_returns=len(actors), timeout=STOP_S)
         for actor in actors:
             ray.kill(actor)
-        self._replicas.clear()
-        self._needs.clear()
-        if self._ours:
-            ray.shutdown()
 
     def _check_gpu_memory(self, kind: str, config: GeneratorConfig | RewardConfig) -> None:
         gpus = self._gpus(kind, config)
