@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,6 +59,7 @@ class Cluster:
         address = self._config.address or os.environ.get("RAY_ADDRESS")
         _check_answers(address)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        hearing = signal.getsignal(signal.SIGTERM)
         try:
             if address:
                 ray.init(address=address, **quiet)
@@ -64,6 +67,8 @@ class Cluster:
                 ray.init(address="local", include_dashboard=False, object_store_memory=512 * 2**20, **quiet)
         except (ConnectionError, ValueError, RuntimeError, SystemExit) as error:  # Ray exits where it gives up
             raise RunFailed(_no_cluster(address, error)) from None
+        if hearing is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, hearing)  # Ray has put a handler of its own there
         self._ours = True
 
     def replicas(

@@ -16,6 +16,8 @@ from pipeline.sweep.order import ordered
 
 SHARED = ("out", "journal", "cluster.address")
 """What all trials have in common, and so is no axis."""
+NONE = "-"
+"""What stands for a setting that a run's plugins don't have."""
 IDLE = ("out", "journal", "cluster", "export")
 """Sections that shape no result: two runs that differ in nothing else are the same."""
 
@@ -52,7 +54,7 @@ class Trial:
         value: Any = to_dict(self.config)
         for name in key.split("."):
             if not isinstance(value, Mapping) or name not in value:
-                return "-"
+                return NONE
             value = value[name]
         return text(value)
 
@@ -67,9 +69,9 @@ class Sweep:
 
     @property
     def differing(self) -> list[str]:
-        """The keys in which trials differ, in the order that names have."""
+        """The keys in which trials differ, in the order that names have; not those that some just don't have."""
         keys = sorted({key for trial in self.trials for key in trial.changes}, key=rank)
-        return [key for key in keys if len({trial.setting(key) for trial in self.trials}) > 1]
+        return [key for key in keys if len({trial.setting(key) for trial in self.trials} - {NONE}) > 1]
 
 
 def load_sweep(files: Sequence[str], overrides: Sequence[str]) -> Sweep:

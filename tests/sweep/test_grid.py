@@ -115,6 +115,7 @@ def test_bad_grids_are_named(axes: dict[str, Any], zipped: list[dict[str, Any]],
         ({"seed": 1, "policy.name": "adabon", "method.budget": 8, "method.name": "tpo"}, "tpo_budget-8_adabon_seed-1"),
         ({"generator.temperature": 0.7, "data.limit": None}, "data.limit-null_generator.temperature-0.7"),
         ({"method.recycle": True}, "recycle-true"),
+        ({"method.stop.every": 8, "seed": 3, "method.steps": 64}, "steps-64_seed-3_stop.every-8"),
     ],
 )
 def test_names_are_readable(changes: dict[str, Any], name: str) -> None:
@@ -128,4 +129,5 @@ def test_what_a_name_cannot_hold_tells_trials_apart_all_the_same() -> None:
     assert len(set(names)) == 5
     assert names[0].startswith("generator.model-org-model-")
     assert names[1] == "generator.model-org-model"
+    assert trial_name({"seed": 1, "method.prompts.advice": "x" * 99}).startswith("seed-1-")
     assert not any("/" in name for name in names)
