@@ -1,4 +1,4 @@
-# Everything lives in .venv; `make demo` and `make test` set it up by themselves.
+# Everything lives in .venv; `make demo`, `make sweep` and `make test` set it up by themselves.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,10 +7,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test check setup gpu lock clean
+.PHONY: demo sweep test check setup gpu lock clean
 
 demo: $(READY)
 	$(BIN)/raylign demo
+
+sweep: $(READY)
+	$(BIN)/raylign sweep conf/sweep/demo.yaml
 
 test: $(READY) check
 	$(BIN)/python -m pytest

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,6 +59,7 @@ class Cluster:
         address = self._config.address or os.environ.get("RAY_ADDRESS")
         _check_answers(address)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        hearing = signal.getsignal(signal.SIGTERM)
         try:
             if address:
                 ray.init(address=address, **quiet)
@@ -64,6 +67,8 @@ class Cluster:
                 ray.init(address="local", include_dashboard=False, object_store_memory=512 * 2**20, **quiet)
         except (ConnectionError, ValueError, RuntimeError, SystemExit) as error:  # Ray exits where it gives up
             raise RunFailed(_no_cluster(address, error)) from None
+        if hearing is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, hearing)  # Ray has put a handler of its own there
         self._ours = True
 
     def replicas(
@@ -118,19 +123,27 @@ class Cluster:
             found[kind] = [_answer(ref) if ref in done else {} for ref in refs]
         return found
 
+    def release(self, keep: Models) -> None:
+        """Ends all replicas but those of ``keep``, so that other models have room."""
+        kept = {f"{kind} {config!r}" for kind, config in keep.items()}
+        self._end([name for name in self._replicas if name not in kept])
+
     def stop(self) -> None:
         """Ends the engines, then the actors, and the cluster if it was started here."""
         if not ray.is_initialized():
             return
-        actors = [actor for replicas in self._replicas.values() for actor in replicas]
+        self._end(list(self._replicas))
+        if self._ours:
+            ray.shutdown()
+
+    def _end(self, names: Sequence[str]) -> None:
+        actors = [actor for name in names for actor in self._replicas.pop(name)]
+        for name in names:
+            del self._needs[name]
         if actors:
             ray.wait([actor.stop.remote() for actor in actors], num_returns=len(actors), timeout=STOP_S)
         for actor in actors:
             ray.kill(actor)
-        self._replicas.clear()
-        self._needs.clear()
-        if self._ours:
-            ray.shutdown()
 
     def _check_gpu_memory(self, kind: str, config: GeneratorConfig | RewardConfig) -> None:
         gpus = self._gpus(kind, config)

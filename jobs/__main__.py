@@ -10,6 +10,7 @@ from pipeline.plugin import nearest
 COMMANDS = {
     "align": "runs a method over a data set",
     "relabel": "scores and refreshes an existing data set, and exports training data",
+    "sweep": "runs a grid of runs that share engines and draws, and reports on them",
     "backtest": "plays budget policies on recorded or synthetic rewards",
     "bench": "measures throughput against the engine-only bound",
     "report": "draws quality against cost of finished runs, on one page",

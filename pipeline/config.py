@@ -7,7 +7,7 @@ import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -51,18 +51,30 @@ def load(files: Sequence[str], overrides: Sequence[str] = ()) -> RunConfig:
     return build(merge(files, overrides))
 
 
-def merge(files: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The user's own settings as a plain nested dict, interpolations resolved."""
+def merge(
+    files: Sequence[str], overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The user's own settings as a plain nested dict, interpolations resolved.
+
+    ``changes`` are overrides as values, by dotted key, and win over the others.
+    """
     parts = [_read(name) for name in files]
     try:
         merged = OmegaConf.create()
-        for part in (*parts, OmegaConf.from_dotlist([_spelled_out(o) for o in overrides])):
+        for part in (*parts, OmegaConf.from_dotlist([_spelled_out(o) for o in overrides]), _nested(changes or {})):
             _make_way(merged, part)
             merged = cast(DictConfig, OmegaConf.merge(merged, part))
         plain = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"configuration: {_first_line(error)}") from None
     return {str(k): v for k, v in cast(dict[Any, Any], plain).items()}
+
+
+def _nested(changes: Mapping[str, Any]) -> DictConfig:
+    part = OmegaConf.create()
+    for key, value in changes.items():
+        OmegaConf.update(part, key, value, force_add=True)
+    return part
 
 
 def _make_way(merged: DictConfig, part: DictConfig) -> None:
@@ -100,7 +112,7 @@ def load_section(schema: type[T], arguments: Sequence[str], name: str = "") -> T
 
 def build(settings: Mapping[str, Any]) -> RunConfig:
     """Checks settings against the sections' dataclasses and the plugins they name."""
-    _check_keys("", settings, [f.name for f in dataclasses.fields(RunConfig)])
+    check_keys("", settings, [f.name for f in dataclasses.fields(RunConfig)])
     scalars = {k: v for k, v in settings.items() if k in ("out", "seed", "journal")}
     run = section("", RunConfig, scalars)
     run.data = section("data", DataConfig, _mapping("data", settings))
@@ -260,19 +272,24 @@ def _wrong_type(key: str, settings: Mapping[str, Any], path: str, said: str) -> 
 
 
 def _check_nested_keys(section: str, schema: type[Any], settings: Mapping[str, Any]) -> None:
-    _check_keys(section, settings, [f.name for f in dataclasses.fields(schema)])
+    check_keys(section, settings, [f.name for f in dataclasses.fields(schema)])
     types = get_type_hints(schema)
     for key, value in settings.items():
+        place = f"{section}.{key}" if section else key
+        for container, other, said in ((list, Mapping, "a list"), (dict, list, "a mapping")):
+            if get_origin(types[key]) is container and isinstance(value, other):
+                raise ConfigError(f"{place} = {value!r}: expected {said}")
         if not dataclasses.is_dataclass(types[key]):
             continue
-        place, nested = f"{section}.{key}" if section else key, cast(type[Any], types[key])
+        nested = cast(type[Any], types[key])
         if not isinstance(value, Mapping):
             keys = ", ".join(f.name for f in dataclasses.fields(nested))
             raise ConfigError(f"{place} = {'null' if value is None else repr(value)}: expected settings ({keys})")
         _check_nested_keys(place, nested, value)
 
 
-def _check_keys(section: str, settings: Mapping[str, Any], known: list[str]) -> None:
+def check_keys(section: str, settings: Mapping[str, Any], known: list[str]) -> None:
+    """Raises ``ConfigError`` for a key that a section doesn't know, with the nearest one that it does."""
     for key in settings:
         if key not in known:
             if section == "generator":

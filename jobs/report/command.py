@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -63,8 +64,18 @@ def _work(arguments: list[str]) -> int:
     config = load_section(ReportConfig, [a for a in arguments if "=" in a])
     if not places:
         raise ConfigError("name at least one run's directory: raylign report runs/first")
-    _check(config)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    check(config)
+    write_report(places, config, wide_console())
+    return 0
+
+
+def wide_console() -> Console:
+    """Standard output, with room for a table where it is no terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
+def write_report(places: Sequence[str], config: ReportConfig, console: Console) -> None:
+    """Reads the runs in ``places``, writes page and table, and prints the summary. Raises ``RaylignError``."""
     runs = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for place in dict.fromkeys(places):
@@ -83,10 +94,10 @@ def _work(arguments: list[str]) -> int:
     folder.write("report.html", page.render(runs, found, len(ids), config.cases).encode())
     console.print(page.summary(found, len(ids)))
     console.print(f"written: {folder.url}/report.html, {folder.url}/report.csv", soft_wrap=True)
-    return 0
 
 
-def _check(config: ReportConfig) -> None:
+def check(config: ReportConfig) -> None:
+    """Raises ``ConfigError`` for settings that no report can have."""
     if config.resamples < 100:
         raise ConfigError(f"resamples = {config.resamples}: intervals need at least 100")
     if config.cases < 0:

@@ -1,4 +1,4 @@
-"""Runs that are killed: ``raylign align`` in a process of its own, and what to wait for."""
+"""Runs that are killed: ``raylign align``, or another command, in a process of its own, and what to wait for."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ def lines(log: Path) -> int:
 
 @dataclass
 class Command:
-    """``raylign align`` in a process of its own, its output in a file (a pipe would outlive it in its children)."""
+    """A command in a process of its own, its output in a file (a pipe would outlive it in its children)."""
 
     arguments: list[str]
     output: Path
+    module: str = "jobs.align"
 
     def start(self) -> subprocess.Popen[bytes]:
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-        command = [sys.executable, "-m", "jobs.align", *self.arguments]
+        command = [sys.executable, "-m", self.module, *self.arguments]
         with self.output.open("wb") as file:
             return subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=file, stderr=file, preexec_fn=_hear_interrupts

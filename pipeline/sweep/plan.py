@@ -1,0 +1,139 @@
+"""A sweep as a person writes it, and the checked runs that it stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.config import build, check_keys, merge, section, to_dict
+from pipeline.errors import ConfigError
+from pipeline.sections import RunConfig
+from pipeline.sweep.grid import Changes, expand
+from pipeline.sweep.naming import rank, text, trial_name
+from pipeline.sweep.order import ordered
+
+SHARED = ("out", "journal", "cluster.address")
+"""What all trials have in common, and so is no axis."""
+NONE = "-"
+"""What stands for a setting that a run's plugins don't have."""
+IDLE = ("out", "journal", "cluster", "export")
+"""Sections that shape no result: two runs that differ in nothing else are the same."""
+
+
+@dataclass
+class SweepConfig:
+    """What a sweep's file has beside the sections of a run, which are the settings that all trials share.
+
+    ``base``: a run's file, or several, below those sections. ``axes``: settings, each with a list of values, a
+    ``range`` or ``powers`` of two; every combination is a trial. ``zip``: groups of settings with lists of one length,
+    whose values go together. ``trials``: single ones. ``out``: the directory of the sweep, ``journal``: where the
+    draws of all trials are kept (``OUT/journal`` unless given). ``report``: settings of ``raylign report``.
+    """
+
+    base: Any = None
+    axes: dict[str, Any] = field(default_factory=dict)
+    zip: list[Any] = field(default_factory=list)
+    trials: list[Any] = field(default_factory=list)
+    out: str = ""
+    journal: str | None = None
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep: its name, what it changes in the base, by dotted key, and all of its configuration."""
+
+    name: str
+    changes: Changes
+    config: RunConfig
+
+    def setting(self, key: str) -> str:
+        """A setting of the run for a person, whether the trial changes it or not; a dash if it has none like it."""
+        value: Any = to_dict(self.config)
+        for name in key.split("."):
+            if not isinstance(value, Mapping) or name not in value:
+                return NONE
+            value = value[name]
+        return text(value)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Its directory, the settings of its report, and its trials in the order in which they should run."""
+
+    out: str
+    report: Mapping[str, Any]
+    trials: Sequence[Trial]
+
+    @property
+    def differing(self) -> list[str]:
+        """The keys in which trials differ, in the order that names have; not those that some just don't have."""
+        keys = sorted({key for trial in self.trials for key in trial.changes}, key=rank)
+        return [key for key in keys if len({trial.setting(key) for trial in self.trials} - {NONE}) > 1]
+
+
+def load_sweep(files: Sequence[str], overrides: Sequence[str]) -> Sweep:
+    """Reads a sweep and builds every trial. Raises ``ConfigError`` if any of them, or the whole, can't be run."""
+    own = merge(files, overrides)
+    known = [f.name for f in dataclasses.fields(SweepConfig)]
+    check_keys("", own, [*known, *(f.name for f in dataclasses.fields(RunConfig))])
+    config = section("", SweepConfig, {key: value for key, value in own.items() if key in known})
+    if not config.out:
+        raise ConfigError("out: name the sweep's directory, e.g. out=runs/sweep (any fsspec URL)")
+    base = _base(config.base)
+    found = []
+    for changes in expand(config.axes, _mappings("zip", config.zip), _mappings("trials", config.trials)):
+        _refuse_shared(changes)
+        name = trial_name(changes)
+        settings = {k: v for k, v in merge([*base, *files], overrides, changes).items() if k not in known}
+        settings |= {"out": f"{config.out}/trials/{name}", "journal": config.journal or f"{config.out}/journal"}
+        found.append(Trial(name, changes, _built(name, settings)))
+    _refuse_same(found)
+    return Sweep(config.out, config.report, [found[i] for i in ordered([trial.config for trial in found])])
+
+
+def _base(given: Any) -> list[str]:
+    files = given if isinstance(given, list) else [] if given is None else [given]
+    if not all(isinstance(file, str) for file in files):
+        raise ConfigError(f"base = {given!r}: expected a configuration file, a name of the gallery, or a list of them")
+    return files
+
+
+def _mappings(key: str, given: Sequence[Any]) -> list[dict[str, Any]]:
+    for i, item in enumerate(given):
+        if not isinstance(item, Mapping):
+            raise ConfigError(f"{key}[{i}] = {item!r}: expected a mapping, e.g. {{method.n: 4}}")
+    return [dict(item) for item in given]
+
+
+def _refuse_shared(changes: Mapping[str, Any]) -> None:
+    for key in changes:
+        if key in SHARED:
+            raise ConfigError(f"{key}: all trials of a sweep have the same; set it beside the axes, not in them")
+
+
+def _built(name: str, settings: Mapping[str, Any]) -> RunConfig:
+    try:
+        return build(settings)
+    except ConfigError as error:
+        raise ConfigError(f"trial {name}: {error}") from None
+
+
+def _refuse_same(trials: Sequence[Trial]) -> None:
+    """Two trials that are one run would be drawn, counted and shown twice."""
+    seen: dict[str, Trial] = {}
+    places: dict[str, Trial] = {}
+    for trial in trials:
+        shaping = repr({k: v for k, v in to_dict(trial.config).items() if k not in IDLE})
+        for other in (seen.setdefault(shaping, trial), places.setdefault(trial.name.lower(), trial)):
+            if other is not trial:
+                raise ConfigError(
+                    f"two trials come out the same: {_said(other)} and {_said(trial)}; leave one of them out, or "
+                    "change a setting that shapes their results"
+                )
+
+
+def _said(trial: Trial) -> str:
+    return "{" + ", ".join(f"{key}: {text(value)}" for key, value in trial.changes.items()) + "}"
