@@ -15,7 +15,7 @@ from pipeline.errors import RaylignError, RunFailed
 from pipeline.graph import Advance, Allocate, Collect, Graph, Ingest, Node
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal, Part
-from pipeline.storage.manifest import NodeRecord, read_nodes
+from pipeline.storage.manifest import NodeRecord, read_done, read_nodes
 from pipeline.storage.shards import check_unique
 from pipeline.storage.source import Source
 
@@ -79,12 +79,17 @@ class Schedule:
         self.graph.complete(node, record.outcome)
 
     def fail(self, node: Node, error: Exception, hint: str = "") -> None:
-        """Has a node tried again whose worker died or failed. Raises what another try would not help against.
+        """Has a node tried again whose worker died or failed, unless it had committed.
+
+        Raises what another try would not help against.
 
         ``hint``: what stands behind the message of the ``RunFailed`` after the last try.
         """
         if isinstance(error, RaylignError):
             raise getattr(error, "cause", error) from None  # Ray's copy says it in a traceback
+        if (record := read_done(self._folder, self._spec.plan, node.name)) is not None:
+            self.complete(node, record)  # it died between its manifest and its answer
+            return
         self._tries[node.name] += 1
         cause = getattr(error, "cause", None) or error
         tries = self._tries[node.name]

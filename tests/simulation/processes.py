@@ -58,6 +58,8 @@ def run(process: Process, work: Coroutine[Any, Any, Any]) -> Any:
     try:
         return loop.run_until_complete(loop.create_task(work))
     finally:
+        CURRENT.set(Process("what is left", 0))
+        loop.end += loop.time()
         for task in (left := list(asyncio.all_tasks(loop))):
             task.cancel()
         loop.run_until_complete(loop.create_task(_ended(left)))

@@ -21,6 +21,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
+        self.end = LONGEST_S
         self._selector = self
         self.set_exception_handler(lambda loop, context: None)  # tasks of killed processes are awaited by nobody
 
@@ -30,7 +31,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def select(self, timeout: float | None) -> list[Any]:
         """Waits ``timeout`` virtual seconds."""
-        if timeout is None or self._now > LONGEST_S:
+        if timeout is None or self._now > self.end:
             raise Stuck(f"the run stands still after {self._now:.0f} virtual seconds")
         self._now += timeout
         return []

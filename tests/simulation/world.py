@@ -29,7 +29,7 @@ from pipeline.graph import Advance, Allocate, Collect, Node
 from pipeline.keys import Key
 from pipeline.sections import RunConfig
 from pipeline.storage.journal import Journal
-from pipeline.storage.manifest import NodeRecord, commit_run, read_nodes
+from pipeline.storage.manifest import NodeRecord, commit_run, read_done, read_nodes
 from tests.simulation import substitution
 from tests.simulation.cases import CALM, Case, Setting, config
 from tests.simulation.disk import Disk
@@ -136,7 +136,7 @@ class World:
 
     async def _work(self, spec: RunSpec, schedule: Schedule, node: Node) -> NodeRecord:
         folder = self._place.folder(OUT)
-        if node.name in read_nodes(folder, spec.plan):
+        if read_done(folder, spec.plan, node.name) is not None:
             raise Violation(f"{node.name} is executed though its manifest exists")
         await asyncio.sleep(self._rng.random() * 0.05)
         match node:
