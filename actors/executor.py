@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +13,20 @@ import ray
 
 from actors import foresight
 from actors.cluster import Cluster
-from actors.nodes import Scoreboard, run_advance, run_collect, run_ingest
+from actors.nodes import Scoreboard, run_advance, run_collect
 from actors.reporting import Reporter
+from actors.schedule import Schedule
 from actors.scheduler import BudgetScheduler
 from actors.session import Progress, Session, summarize, totals
 from actors.spec import RunSpec, make_spec
-from pipeline import plugin
 from pipeline.config import to_yaml
 from pipeline.errors import RaylignError, RunDirectoryError, RunFailed, StorageError
-from pipeline.graph import Advance, Allocate, Collect, Graph, Ingest, Node
+from pipeline.graph import Advance, Allocate, Collect, Node
 from pipeline.sections import RunConfig
 from pipeline.storage.folder import Folder
-from pipeline.storage.journal import Journal, Part
+from pipeline.storage.journal import Journal
 from pipeline.storage.lease import Lease, refuse_if_held, take
-from pipeline.storage.manifest import NodeRecord, commit_run, read_nodes
-from pipeline.storage.shards import check_unique
+from pipeline.storage.manifest import NodeRecord, commit_run
 from pipeline.storage.source import Source, inspect
 
 TICK_S = 0.5
@@ -50,11 +47,9 @@ class Executor:
         self._reporter = Reporter(self.folder, show)
         self._session = Session()
         self._running: dict[Any, Node] = {}
-        self._tries: Counter[str] = Counter()
         self._scoreboard: Any = None
         self._scheduler: Any = None
         self._live: dict[str, dict[str, float]] = {}
-        self._starts: list[int] | None = None
         self._connected = False
         self._in_flight = config.cluster.shards_in_flight
         self.warnings: list[str] = []
@@ -79,13 +74,8 @@ class Executor:
         self.warnings = foresight.warnings(config)
         self.folder.write("config.yaml", to_yaml(config).encode())
         self._journal = Journal(Folder(self._spec.journal), self._spec.plan.run)
-        self._done = read_nodes(self.folder, self._spec.plan)
-        if not any(name.startswith("ingest") for name in self._done):  # else each shard's next node adopts its own
-            self._session.recovered = self._journal.recover(self._spec.data, 0, self._source.rows)
-        self._parts = self._journal.parts()
-        learns = hasattr(plugin.load("policy", config.policy.name), "learn")
-        self._graph = Graph(len(self._source.files), config.policy.batch, config.policy.lag if learns else None)
-        self._ingest()
+        self._schedule = Schedule(self._spec, self._source, self.folder, self._journal)
+        self._session.recovered = self._schedule.recovered
 
     def run(self) -> dict[str, Any]:
         """Executes what is left and returns the summary, which also stands in ``summary.json``."""
@@ -101,12 +91,11 @@ class Executor:
             self._lease.release()
 
     def _run(self) -> dict[str, Any]:
-        self._graph.replay({name: record.outcome for name, record in self._done.items()})
-        if self._graph.finished and self.folder.exists("manifest.json"):
+        if self._schedule.graph.finished and self.folder.exists("manifest.json"):
             summary: dict[str, Any] = self.folder.read_json("summary.json")
             return summary
         self._report()
-        if not self._graph.finished:
+        if not self._schedule.graph.finished:
             self._cluster.connect()
             room = self._cluster.check_room(self._config.models)
             self._in_flight = min(self._config.cluster.shards_in_flight, room)
@@ -127,20 +116,9 @@ class Executor:
         """Paths of the engines' logs."""
         return self._session.logs
 
-    def _ingest(self) -> None:
-        """Cheap and sequential, before any model: what is wrong with the input must be known first."""
-        while not self._graph.ingested:
-            node = self._graph.begin()
-            assert isinstance(node, Ingest)
-            record = self._done.get(node.name) or run_ingest(self._spec, self._source, node)
-            self._done[node.name] = record
-            self._graph.complete(node, record.outcome)
-        if self._source.id_column is not None and not any(name.startswith("advance") for name in self._done):
-            check_unique(self.folder, self._source, len(self._graph.shard_rows()))
-
     def _loop(self) -> None:
-        while not self._graph.finished:
-            while len(self._running) < self._in_flight and (node := self._graph.begin()):
+        while not self._schedule.graph.finished:
+            while len(self._running) < self._in_flight and (node := self._schedule.graph.begin()):
                 self._submit(node)
             if not self._running:
                 raise RunFailed("no node is ready and none is running: the graph is stuck")
@@ -157,57 +135,33 @@ class Executor:
             self._session.logs = self._reporter.logs = [path for _, paths in found.values() for path in paths]
             replicas = {name: actors for name, (actors, _) in found.items()}
             task = run_advance.options(num_cpus=cpus, max_retries=0)
-            ref = task.remote(spec, node, self._parts_for(node.shard), replicas, self._scoreboard)
+            ref = task.remote(spec, node, self._schedule.parts_for(node), replicas, self._scoreboard)
         elif isinstance(node, Allocate):
             if self._scheduler is None:
                 self._scheduler = BudgetScheduler.options(num_cpus=0, max_restarts=-1).remote()  # type: ignore[attr-defined]
-            nodes = [
-                [Advance(shard, i).name for i in range(self._graph.segments(shard))]
-                for shard in self._graph.members(node.batch)
-            ]
-            ref = self._scheduler.allocate.remote(spec, node, nodes)
+            ref = self._scheduler.allocate.remote(spec, node, self._schedule.shown_by(node))
         else:
             assert isinstance(node, Collect)
-            segments = self._graph.segments(node.shard)
-            ref = run_collect.options(num_cpus=cpus, max_retries=0).remote(spec, self._source, node, segments)
+            task = run_collect.options(num_cpus=cpus, max_retries=0)
+            ref = task.remote(spec, self._source, node, self._schedule.segments(node))
         self._running[ref] = node
-
-    def _parts_for(self, shard: int) -> list[Part]:
-        first, stop = self._span(shard)
-        return [p for p in self._parts if p.may_hold(self._spec.data, first, stop)]
-
-    def _span(self, shard: int) -> tuple[int, int]:
-        """Positions in the whole input of a shard's first row and of the row after its last."""
-        if self._starts is None:
-            self._starts = [0, *accumulate(self._graph.shard_rows())]
-        return self._starts[shard], self._starts[shard + 1]
 
     def _take(self, ref: Any, node: Node) -> None:
         try:
             record: NodeRecord = ray.get(ref)
-        except RaylignError as error:
-            raise getattr(error, "cause", error) from None  # Ray's copy says it in a traceback
         except Exception as error:  # a worker that died, or an error that came back from the task
             self._failed(node, error)
             return
-        self._done[node.name] = record
         self._session.nodes.append(node.name)
         self._live.pop(node.name, None)
-        for file in record.files:
-            if isinstance(node, Advance) and not file.name.startswith("_"):
-                self._parts.append(Part(file.name, self._spec.data, *self._span(node.shard), file.rows))
-        self._graph.complete(node, record.outcome)
+        self._schedule.complete(node, record)
 
     def _failed(self, node: Node, error: Exception) -> None:
-        self._tries[node.name] += 1
-        cause = getattr(error, "cause", None) or error
-        self._session.errors.append(f"{node.name}: {cause}")
-        if self._tries[node.name] >= self._config.cluster.attempts or type(cause).__name__ == "PoolLost":
-            logs = f"\nThe engines' own words: {', '.join(self.logs)}" if self.logs else ""
-            raise RunFailed(f"{node.name} failed {self._tries[node.name]} time(s), last with: {cause}{logs}") from error
+        if not isinstance(error, RaylignError):
+            self._session.errors.append(f"{node.name}: {getattr(error, 'cause', None) or error}")
+        hint = f"\nThe engines' own words: {', '.join(self.logs)}" if self.logs else ""
+        self._schedule.fail(node, error, hint)
         self._session.retries += 1
-        self._parts = self._journal.parts()  # it may have died between its journal's commit and its own
-        self._graph.release(node)
 
     def _tick(self) -> None:
         self._lease.check()
@@ -220,7 +174,7 @@ class Executor:
         self._report()
 
     def _report(self, finished: bool = False) -> None:
-        counts = totals(self._done.values())
+        counts = totals(self._schedule.done.values())
         for live in self._live.values():
             for name, value in live.items():
                 counts[name] += value
@@ -245,8 +199,8 @@ class Executor:
         config, engines = self._config, {}
         if self._connected:
             engines = self._cluster.stats(config.models)
-        summary = summarize(self._session, self._done, self._source.rows, engines)
-        files = [f for record in self._done.values() for f in record.files]
+        summary = summarize(self._session, self._schedule.done, self._source.rows, engines)
+        files = [f for record in self._schedule.done.values() for f in record.files]
         tables = [f for f in files if f.name.startswith(("results/", "rejects/", "grants/"))]
         journal = "candidates" if config.journal is None else config.journal
         tables += [dataclasses.replace(f, name=f"{journal}/{f.name}") for f in self._journal.own_files()]

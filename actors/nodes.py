@@ -59,6 +59,11 @@ def run_advance(
 
 @ray.remote
 def run_collect(spec: RunSpec, source: Source, node: Collect, segments: int) -> NodeRecord:
+    """Collects a shard; see ``collect_shard``."""
+    return collect_shard(spec, source, node, segments)
+
+
+def collect_shard(spec: RunSpec, source: Source, node: Collect, segments: int) -> NodeRecord:
     """Writes a shard's results and rejects from what its ``segments`` advance nodes left."""
     folder = Folder(spec.config.out)
     outcomes = [folder.read_table(outcomes_name(Advance(node.shard, i))) for i in range(segments)]

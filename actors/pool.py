@@ -2,7 +2,8 @@
 
 Routing is sticky and looks at load: the requests of one row go to the replica that holds its prefix, unless that
 replica is clearly busier than the least busy one. No replica gets more than ``max_in_flight`` from this runner;
-what is left waits here. When an actor dies, what it had is sent again, each request a bounded number of times.
+what is left waits here. When an actor dies, what it had is sent again, each request a bounded number of times: the
+last time alone, so that a request that kills its replicas takes no other down with it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from ray.actor import ActorHandle
@@ -41,6 +43,7 @@ class _Work:
     row: str
     on_reply: OnReply
     tries: int = 0
+    deaths: int = 0
 
 
 @dataclass(slots=True)
@@ -100,7 +103,7 @@ class Pool:
 
     def _route(self) -> None:
         while self._waiting:
-            replica = self._pick(self._waiting[0].row)
+            replica = self._pick(self._waiting[0])
             if replica is None:
                 return
             work = self._waiting.popleft()
@@ -110,8 +113,13 @@ class Pool:
             replica.outbox.append((number, work.request))
             replica.wake.set()
 
-    def _pick(self, row: str) -> _Replica | None:
-        able = [i for i, r in enumerate(self._replicas) if r.alive and len(r.in_flight) < self._max]
+    def _pick(self, work: _Work) -> _Replica | None:
+        row, suspect = work.row, self._suspect(work)
+        able = [
+            i
+            for i, r in enumerate(self._replicas)
+            if r.alive and len(r.in_flight) < (1 if suspect else self._max) and not any(self._suspects(r))
+        ]
         if not able:
             return None
         least = min(able, key=lambda i: self._replicas[i].load)
@@ -120,6 +128,13 @@ class Pool:
             return self._replicas[home]
         self._home[row] = least
         return self._replicas[least]
+
+    def _suspect(self, work: _Work) -> bool:
+        """Whether this is a request's last try, after replicas died on it."""
+        return 0 < work.deaths == work.tries == self._attempts - 1
+
+    def _suspects(self, replica: _Replica) -> Iterator[bool]:
+        return (self._suspect(work) for work in islice(replica.in_flight.values(), 1))  # a suspect is alone there
 
     async def _send(self, replica: _Replica) -> None:
         while True:
@@ -163,18 +178,28 @@ class Pool:
 
     async def _revive(self, replica: _Replica) -> None:
         """Takes back what a dead replica had, and waits for Ray to restart it."""
+        self._take_back(replica)
+        await self._begin(replica)
+
+    def _take_back(self, replica: _Replica) -> None:
         self.deaths += 1
         replica.alive = False
         lost, replica.in_flight, replica.outbox = list(replica.in_flight.values()), {}, []
         for work in reversed(lost):
             if work.tries + 1 < self._attempts:
+                work.deaths += 1
                 self._again(work)
             else:
+                self._acquit()
                 work.on_reply(Failure("ReplicaDied", f"its replica died on each of {self._attempts} tries"))
         self._route()
-        await self._begin(replica)
-        replica.alive = True
-        self._route()
+
+    def _acquit(self) -> None:
+        """A request died alone, so it was the culprit: those that were there with it go together again."""
+        for work in self._waiting:
+            if self._suspect(work):
+                work.tries -= 1
+                work.deaths -= 1
 
     async def _begin(self, replica: _Replica) -> None:
         """Has the replica load its model. Raises ``PoolLost`` if it dies on every try, or isn't there for too long."""
@@ -182,7 +207,7 @@ class Pool:
         while True:
             try:
                 await replica.actor.start.remote()
-                return
+                break
             except RayTaskError as error:  # the engine itself says why it can't start
                 raise PoolLost(str(error.cause or error)) from error
             except RayActorError as error:
@@ -190,8 +215,13 @@ class Pool:
                 deaths += not isinstance(error, ActorUnavailableError)
                 if deaths == self._attempts or time.monotonic() > patience:
                     raise PoolLost(f"a replica did not come back: {error}") from error
+                replica.alive = False
             await asyncio.sleep(min(RESTART_PAUSE_S * 2**tries, MAX_PAUSE_S))
             tries += 1
+        if replica.in_flight and not replica.alive:  # sent to it while it loaded, before it died
+            self._take_back(replica)
+        replica.alive = True
+        self._route()
 
     async def _guard(self, work: Any) -> None:
         """Ends the node when one of the loops fails: its error must not vanish in a task nobody awaits."""

@@ -190,10 +190,18 @@ class Runner:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._closing.wait(), pause)
                 if rows := self._take_pending():
-                    spent = await asyncio.to_thread(self._flush_timed, rows)
+                    spent = await self._flush_beside(rows)
                     pause = max(self._spec.config.cluster.flush_s, spent / FLUSH_SHARE)
         finally:
             self._wake.set()
+
+    async def _flush_beside(self, rows: list[dict[str, Any]]) -> float:
+        """Flushes in a thread. Rows that can't be written wait for the last flush, since results may rest on them."""
+        try:
+            return await asyncio.to_thread(self._flush_timed, rows)
+        except Exception:
+            self._pending = {row["key"]: row for row in rows} | self._pending
+            raise
 
     def _flush_timed(self, rows: list[dict[str, Any]]) -> float:
         """Flushes; returns the seconds of CPU that it took."""

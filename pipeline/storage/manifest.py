@@ -190,6 +190,15 @@ def read_nodes(folder: Folder, plan: Plan) -> dict[str, NodeRecord]:
     return {record.node: record for record in _records(folder, plan)}
 
 
+def read_done(folder: Folder, plan: Plan, node: str) -> NodeRecord | None:
+    """A node of this plan, if it is finished."""
+    try:
+        record, fingerprint = read_node(folder, f"{node}.json")
+    except FileNotFoundError:
+        return None
+    return record if fingerprint == plan.fingerprint else None
+
+
 def _records(folder: Folder, plan: Plan) -> Iterator[NodeRecord]:
     for name in folder.names("_nodes", ".json"):
         record, fingerprint = read_node(folder, name)

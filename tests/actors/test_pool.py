@@ -26,19 +26,27 @@ class Remote:
 class FakeActor:
     """A replica in this process. ``hold``: answers nothing until released. ``dies``: at these collect calls.
 
-    ``away``: so many calls of ``start`` end in ``absence``.
+    ``away``: so many calls of ``start`` end in ``absence``; ``dies_loading``: in death while it loads.
     """
 
     def __init__(
-        self, hold: bool = False, dies: int = 0, broken: bool = False, away: int = 0, absence: Exception | None = None
+        self,
+        hold: bool = False,
+        dies: int = 0,
+        broken: bool = False,
+        away: int = 0,
+        absence: Exception | None = None,
+        dies_loading: int = 0,
+        poison: str = "",
     ) -> None:
         self._away, self._absence = away, absence or ActorDiedError()
         self._open = asyncio.Event()
         if not hold:
             self._open.set()
         self._dies, self._broken = dies, broken
+        self._dies_loading, self._poison = dies_loading, poison
         self.seen: list[Any] = []
-        self.starts = 0
+        self.starts = self._survived = 0
         self._new_mailbox()
         self.start, self.submit, self.collect = Remote(self._start), Remote(self._submit), Remote(self._collect)
 
@@ -49,6 +57,8 @@ class FakeActor:
         await self._open.wait()
         if request == "flaky" and self.seen.count("flaky") < 3:
             raise RuntimeError("not yet")
+        if self._poison:
+            await asyncio.sleep(0.2)  # the death comes first
         return f"reply to {request}"
 
     async def _start(self) -> None:
@@ -58,6 +68,11 @@ class FakeActor:
             raise self._absence
         if self._broken:
             raise RayTaskError("start", "traceback", ValueError("no such model"))
+        if self._dies_loading:
+            self._dies_loading -= 1
+            await asyncio.sleep(0.05)
+            self._new_mailbox()
+            raise ActorDiedError
 
     async def _submit(self, client: str, requests: list[tuple[int, Any]]) -> None:
         self.seen += [request for _, request in requests]
@@ -66,6 +81,10 @@ class FakeActor:
     async def _collect(self, client: str, wait_s: float) -> Any:
         if self._dies and self.seen:
             self._dies -= 1
+            self._new_mailbox()
+            raise ActorDiedError
+        if self._poison and self._poison in self.seen[self._survived :]:
+            self._survived = len(self.seen)
             self._new_mailbox()
             raise ActorDiedError
         return await self.mailbox.collect(client, 0.05), self.mailbox.load
@@ -166,6 +185,39 @@ def test_a_request_whose_replica_dies_every_time_is_given_up() -> None:
 
     (reply,) = drive(main)
     assert reply == Failure("ReplicaDied", "its replica died on each of 3 tries")
+
+
+def test_what_a_replica_was_sent_while_it_loaded_and_died_is_sent_again() -> None:
+    async def main() -> tuple[list[str], Pool]:
+        replies: list[str] = []
+        pool = pool_of([FakeActor(dies_loading=1)])
+        for i in range(5):
+            pool.submit(i, "row", replies.append)
+        await until(lambda: len(replies) == 5)
+        await pool.close()
+        return replies, pool
+
+    replies, pool = drive(main)
+    assert sorted(replies) == [f"reply to {i}" for i in range(5)]
+    assert (pool.deaths, pool.resent) == (1, 5)
+
+
+def test_a_request_that_kills_its_replicas_takes_no_other_down_with_it() -> None:
+    async def main() -> tuple[list[Any], Pool]:
+        replies: list[Any] = []
+        pool = pool_of([FakeActor(poison="poison")])
+        for request in ("a", "b", "poison", "c", "d"):
+            pool.submit(request, "row", replies.append)
+        await until(lambda: len(replies) == 5)
+        await pool.close()
+        return replies, pool
+
+    replies, pool = drive(main)
+    assert sorted(r for r in replies if isinstance(r, str)) == [f"reply to {i}" for i in "abcd"]
+    assert [r for r in replies if isinstance(r, Failure)] == [
+        Failure("ReplicaDied", "its replica died on each of 3 tries")
+    ]
+    assert pool.deaths == 3
 
 
 def test_an_error_that_may_pass_is_tried_again() -> None:

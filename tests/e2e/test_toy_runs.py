@@ -187,9 +187,9 @@ def test_a_node_that_died_after_its_journals_commit_finds_its_replies(prompts: s
         writer = JournalWriter(executor._journal, f"{executor._spec.plan.run}-00000-000-a", executor._spec.data, 0, 12)
         writer.flush([{"id": "p-0", "key": "k", "draw": "d"}])
         name = writer.commit(["p-0"]).name
-        assert executor._parts_for(0) == []
+        assert executor._schedule.parts_for(Advance(0, 0)) == []
         executor._failed(Advance(0, 0), RuntimeError("the worker died"))
-        assert [part.name for part in executor._parts_for(0)] == [name]
+        assert [part.name for part in executor._schedule.parts_for(Advance(0, 0))] == [name]
     finally:
         executor._lease.release()
 
