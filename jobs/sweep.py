@@ -70,7 +70,11 @@ def _work(arguments: list[str]) -> int:
     for name, error in failures.items():
         console.print(f"trial {name} failed: {error}", soft_wrap=True, markup=False)
     if finished := [trial.config.out for trial in sweep.trials if trial.name not in failures]:
-        write_report(finished, report, console)
+        try:
+            write_report(finished, report, console)
+        except RaylignError as error:  # the trials are done, and say so; their inputs may have no row in common
+            failures["report"] = str(error)
+            console.print(f"no report: {error}", soft_wrap=True, markup=False)
     return FAILED if failures else REJECTED if any(found["rejects"] for found in standing.values() if found) else 0
 
 
@@ -111,12 +115,12 @@ def trials_table(sweep: Sweep, standing: Mapping[str, Mapping[str, Any]], failur
     for key in sweep.differing:
         table.add_column(key.removeprefix("method."))
     table.add_column("state")
-    for name in ("mean reward", "draws", "reused", "wall time"):
+    for name in ("mean reward", "draws", "reused", "tokens", "wall time"):
         table.add_column(name, justify="right")
     for trial in sweep.trials:
         settings = (trial.setting(key) for key in sweep.differing)
         state = "failed" if trial.name in failures else _state(trial)
-        table.add_row(*settings, state, *(_outcome(standing[trial.name]) if state == "finished" else ["-"] * 4))
+        table.add_row(*settings, state, *(_outcome(standing[trial.name]) if state == "finished" else ["-"] * 5))
     return table
 
 
@@ -131,6 +135,7 @@ def _outcome(summary: Mapping[str, Any]) -> list[str]:
         "-" if mean is None else f"{mean:.4f}",
         f"{counts.get('draws', 0):,}",
         f"{counts.get('recalled', 0):,}",
+        f"{counts.get('generated_tokens', 0):,}",
         duration(summary["session"]["wall_s"]),
     ]
 

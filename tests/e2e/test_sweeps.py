@@ -130,6 +130,17 @@ def test_a_trial_that_fails_stops_no_other(
     assert len(drawn(out)) == 8 * ROWS
 
 
+def test_trials_without_a_common_prompt_have_no_report(
+    ray_cluster: None, prompts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, other = tmp_path / "sweep", tmp_path / "q.jsonl"
+    other.write_text('{"prompt": "another"}\n')
+    assert sweep.main(toy(out, prompts, f"axes={{data.input: [{prompts}, {other}]}}", "method.n=2")) == 1
+    said = capsys.readouterr().out
+    assert "no report: the runs have no prompt in common" in said
+    assert len(list(out.rglob("manifest.json"))) == 2
+
+
 def test_engines_that_no_coming_trial_needs_make_room(ray_cluster: None, prompts: str, tmp_path: Path) -> None:
     """Two generators of five CPUs don't fit the eight of the tests' cluster at once; one after another they do."""
     out = tmp_path / "sweep"
