@@ -15,7 +15,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("schedules", type=int, nargs="?", default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of the first schedule; the others follow")
-    parser.add_argument("--tables", choices=("rows", "parquet"), default="rows", help="parquet: the real tables, slower")
+    parser.add_argument(
+        "--tables", choices=("rows", "parquet"), default="rows", help="parquet: the real tables, slower"
+    )
     arguments = parser.parse_args()
     faults: Counter[str] = Counter()
     wrong: Counter[str] = Counter()
@@ -27,7 +29,9 @@ def main() -> int:
             wrong[kind] += bool(getattr(verdict, kind))
         if verdict.wrong and first is None:
             first = seed
-            print(f"seed {seed}: {verdict.wrong}\n{case_of(seed)}\nreplay it: python -m tests.simulation 1 --seed {seed}")
+            print(
+                f"seed {seed}: {verdict.wrong}\n{case_of(seed)}\nreplay it: python -m tests.simulation 1 --seed {seed}"
+            )
     seconds = time.monotonic() - begun
     print(f"{arguments.schedules} schedules in {seconds:.0f} s, {60 * arguments.schedules / seconds:.0f} a minute")
     for kind, count in sorted(faults.items()):

@@ -155,7 +155,9 @@ class ParquetFolder(Folder):
 
     def write(self, name: str, data: bytes) -> FileRecord:
         """Writes a file."""
-        record: FileRecord = self._disk.change(self.path(name), data, lambda: super(ParquetFolder, self).write(name, data))
+        record: FileRecord = self._disk.change(
+            self.path(name), data, lambda: super(ParquetFolder, self).write(name, data)
+        )
         return record
 
     def read(self, name: str) -> bytes:

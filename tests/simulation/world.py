@@ -220,7 +220,9 @@ class World:
     def _left(self, spec: RunSpec, journal: Journal) -> Left:
         folder = self._place.folder(OUT)
         tables = {
-            kind: [r for name in folder.names(kind, ".parquet") for r in folder.read_table(f"{kind}/{name}").to_pylist()]
+            kind: [
+                r for name in folder.names(kind, ".parquet") for r in folder.read_table(f"{kind}/{name}").to_pylist()
+            ]
             for kind in ("results", "rejects")
         }
         rows = [row for part in journal.parts() for row in journal.folder.read_table(part.name).to_pylist()]
@@ -263,5 +265,3 @@ def _score(request: ScoreRequest) -> float:
 @lru_cache(maxsize=200_000)
 def _engine_seed(seed: int, row: str, name: str) -> int:
     return Key(seed, row, tuple(int(p) if p.isdigit() else p for p in name.split("/"))).engine_seed()
-
-
