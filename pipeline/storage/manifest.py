@@ -82,8 +82,9 @@ def adopt_plan(
             now = {"values": values, "names": dict(names or {})}
             raise RunDirectoryError(_refusal(folder, refused, before, now))
         plan = Plan(before["run"], values)
-        if not differing:
+        if not differing and not before.get("clearing"):
             return plan
+        folder.write_json("_plan.json", {**before, "clearing": True})  # a kill in the middle must not leave half of it
         for stale in STALE:
             folder.remove(stale)
     plan_json = {"format": FORMAT, "run": plan.run, "values": dict(plan.values), "names": dict(names or {})}

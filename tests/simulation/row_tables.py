@@ -150,7 +150,7 @@ class RowSchema:
 
     def empty_table(self) -> RowTable:
         """No rows."""
-        return RowTable({name: () for name in self.names}, 0)
+        return RowTable(dict.fromkeys(self.names, ()), 0)
 
 
 def _plain(value: Any) -> Any:
@@ -163,7 +163,7 @@ def _listed(values: Any) -> list[Any]:
 
 def concat_tables(tables: Iterable[RowTable], promote_options: str = "default") -> RowTable:
     """One table after another; columns that one lacks are null."""
-    found = [t for t in tables]
+    found = list(tables)
     whole: dict[str, list[Any]] = {name: [] for table in found for name in table.column_names}
     for table in found:
         for name, values in whole.items():

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from actors import nodes, runner, scheduler
 from pipeline import plugin
+from pipeline.sections import DataConfig
 from pipeline.storage import grants, journal, manifest, shards
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.schema import CANDIDATES, ID, ROW, WRONG
@@ -122,7 +123,4 @@ def _source(layout: tuple[int, ...]) -> Source:
 
 @lru_cache
 def _inspected(layout: tuple[int, ...]) -> Source:
-    from tests.simulation.cases import CALM, config
-
-    found = inspect(config("best_of_n", CALM, "out").data)
-    return found
+    return inspect(DataConfig(input=INPUT))

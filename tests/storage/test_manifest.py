@@ -112,3 +112,23 @@ def test_a_torn_write_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "a.json.12345678.tmp").write_bytes(b"{")  # a kill in mid-write
     assert folder.names("", ".json") == ["a.json"]
     assert folder.read_json("a.json") == {}
+
+
+def test_a_kill_while_another_plan_takes_over_leaves_nothing_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(str(tmp_path))
+    commit_node(folder, adopt_plan(folder, VALUES, ()), ADVANCED)
+    folder.write("grants/part-00000-000.parquet", b"")
+
+    def interrupted(self: Folder, name: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(Folder, "remove", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            adopt_plan(folder, {**VALUES, "data.shard_rows": 4}, ())
+    adopt_plan(folder, VALUES, ())
+    assert not folder.exists("grants")
+    assert not folder.exists("_nodes")
+    assert adopt_plan(folder, VALUES, ()) == adopt_plan(folder, VALUES, ())

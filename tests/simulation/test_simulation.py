@@ -1,0 +1,51 @@
+"""Fault schedules in virtual time: nothing is lost, doubled or different, and without its guards something is."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+
+from tests.simulation import disk
+from tests.simulation.cases import LAYOUTS, METHODS, TIMED
+from tests.simulation.checks import case_of, judge, reference, simulate
+from tests.simulation.mutants import MUTANTS
+
+SECONDS = 25.0
+"""How long the schedules of one test may take; at least ``LEAST`` of them are made."""
+LEAST = 150
+
+
+def test_whatever_happens_nothing_is_lost_doubled_or_different() -> None:
+    happened: Counter[str] = Counter()
+    begun, seed = time.monotonic(), 0
+    while seed < LEAST or (seed < 2000 and time.monotonic() - begun < SECONDS):
+        verdict = simulate(seed)
+        assert not verdict.wrong, f"python -m tests.simulation 1 --seed {seed}: {verdict.wrong}"
+        happened += verdict.happened
+        seed += 1
+    assert {*TIMED, *disk.KINDS, "a request kills its replica", "a reply arrives twice"} <= set(happened)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_guard_that_is_taken_away_is_missed(name: str) -> None:
+    case_of(0)  # what runs are compared with is made with all guards
+    for method in METHODS:
+        for layout in LAYOUTS:
+            reference(method, layout)
+    mutant, within = MUTANTS[name]
+    with mutant():
+        assert any(simulate(seed).wrong for seed in range(within)), f"not found within {within} schedules"
+
+
+def test_the_same_seed_is_the_same_schedule() -> None:
+    for seed in (3, 5, 46):
+        first, again = simulate(seed), simulate(seed)
+        assert first == again
+
+
+def test_the_real_tables_on_a_real_file_system_give_the_same() -> None:
+    for seed in range(12):
+        verdict = judge(case_of(seed), "parquet")
+        assert not verdict.wrong, f"python -m tests.simulation 1 --tables parquet --seed {seed}: {verdict.wrong}"
