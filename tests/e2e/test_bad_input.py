@@ -127,7 +127,7 @@ BAD_FILES: dict[str, tuple[dict[str, bytes], list[str], list[str]]] = {
 BAD_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "an unknown section": (
         ["methd.n=3"],
-        ["unknown key 'methd'", "did you mean 'method'?", "valid here: cluster, data"],
+        ["unknown key 'methd'", "did you mean 'method'?", "valid here: cluster, critic, data"],
     ),
     "an unknown key": (
         ["data.promt=x"],
