@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from actors.cluster import ANSWER_S, ENVIRONMENT, unreachable
@@ -44,6 +46,11 @@ def connect(address: str | None) -> JobSubmissionClient:
     try:
         with _unnamed():
             return JobSubmissionClient(url)
+    except AuthenticationError:
+        raise RunFailed(
+            f"cluster {address!r} lets nobody in without its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH "
+            "to the file that has it (or RAY_AUTH_TOKEN)"
+        ) from None
     except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:
         raise RunFailed(_no_jobs(address, error)) from None
 
@@ -108,9 +115,12 @@ def cancel(client: JobSubmissionClient, job: str) -> Any:
 
 
 def _is_dashboard(url: str) -> bool:
+    """Whether a Ray dashboard answers there; one that wants a token does too, and Ray's own client brings it."""
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/api/version", timeout=ANSWER_S) as reply:
             return b"ray_version" in reply.read()
+    except HTTPError as error:
+        return error.code in (401, 403)
     except (OSError, ValueError, HTTPException):  # the last is what a server that speaks no HTTP makes of it
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -22,13 +23,16 @@ from tests.e2e.run_directory import verified
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 BINARIES = Path(sys.executable).parent
+TOKEN = secrets.token_hex(32)
+"""Of the tests' own cluster, whatever this machine's others have."""
 
 
 def environment() -> dict[str, str]:
     """Of processes that find the right Python, and no cluster but the one that they are told of."""
     path = os.pathsep.join([str(BINARIES), os.environ.get("PATH", "")])
     kept = {k: v for k, v in os.environ.items() if k not in (*ADDRESSES, "PYTHONPATH")}
-    return {**kept, "PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}  # the node's other addresses are not the loopback
+    return {**kept, **token, "PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def free_ports(number: int) -> list[int]:
@@ -74,11 +78,11 @@ def head() -> Iterator[str]:
             ray.wait()
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "jobs", *arguments],
         cwd=ROOT,
-        env=environment(),
+        env={**environment(), **more},
         capture_output=True,
         text=True,
         timeout=120,
@@ -127,4 +131,6 @@ def test_a_job_gives_what_the_command_gives_and_ends_with_its_status(
     unknown = run("logs", head, "raylign-align-none")
     assert unknown.returncode == 2
     assert job in unknown.stderr
+    stranger = run("jobs", head, RAY_AUTH_TOKEN=TOKEN[::-1])
+    assert (stranger.returncode, "without its token" in stranger.stderr) == (1, True), stranger.stderr
     assert job in run("jobs", head.removeprefix("http://")).stdout
