@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,6 +59,7 @@ class Cluster:
         address = self._config.address or os.environ.get("RAY_ADDRESS")
         if error := unreachable(address):  # Ray would end the process
             raise RunFailed(_no_cluster(address, error))
+        on_terminate = signal.getsignal(signal.SIGTERM)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
             if address:
@@ -65,6 +68,8 @@ class Cluster:
                 ray.init(address="local", include_dashboard=False, object_store_memory=512 * 2**20, **quiet)
         except (ConnectionError, ValueError, RuntimeError, SystemExit) as gave_up:  # Ray exits where it gives up
             raise RunFailed(_no_cluster(address, gave_up)) from None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray's own prints a stack, and lets the process die
         self._ours = True
 
     def replicas(

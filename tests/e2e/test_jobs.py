@@ -114,7 +114,7 @@ def test_a_job_gives_what_the_command_gives_and_ends_with_its_status(
     stopped = run("cancel", head, job)
     assert (stopped.returncode, "is stopped" in stopped.stdout) == (0, True), stopped.stderr
     said = run("logs", head, job).stdout
-    assert "interrupted; the same command goes on where it stopped" in said  # its own words: it was not killed
+    assert "interrupted; the same command goes on where it stopped" in said, said
     assert not (out / "manifest.json").exists()
     drawn = lines(log)
 
