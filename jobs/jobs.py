@@ -5,9 +5,6 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 
-from rich.console import Console
-from rich.table import Table
-
 from actors import job_api
 from jobs.command import guarded, split
 from jobs.logs import cluster_address
@@ -16,7 +13,7 @@ from pipeline.errors import ConfigError
 USAGE = """
 usage: raylign jobs [ADDRESS] [cluster.address=...]
 
-Lists the jobs that were submitted to a cluster, oldest first.
+Lists the jobs that were submitted to a cluster, oldest first, one per line: job, status, start, out.
 
   raylign jobs http://head:8265
 """
@@ -32,11 +29,9 @@ def _work(arguments: list[str]) -> int:
     if len(names) > 1:
         raise ConfigError(f"name one cluster, not {len(names)}")
     client = job_api.connect(names[0] if names else cluster_address(overrides))
-    table = Table("job", "status", "started", "out")
     for job in job_api.jobs(client):
         started = datetime.fromtimestamp((job.start_time or 0) / 1000).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(job.submission_id, str(job.status).lower(), started, (job.metadata or {}).get("out", ""))
-    Console(highlight=False).print(table)
+        print(f"{job.submission_id}  {str(job.status).lower():9}  {started}  {(job.metadata or {}).get('out', '')}")
     return 0
 
 
