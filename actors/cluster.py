@@ -57,18 +57,19 @@ class Cluster:
         if ray.is_initialized():
             return
         address = self._config.address or os.environ.get("RAY_ADDRESS")
-        _check_answers(address)
+        if error := unreachable(address):  # Ray would end the process
+            raise RunFailed(_no_cluster(address, error))
+        on_terminate = signal.getsignal(signal.SIGTERM)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        hearing = signal.getsignal(signal.SIGTERM)
         try:
             if address:
                 ray.init(address=address, **quiet)
             else:
                 ray.init(address="local", include_dashboard=False, object_store_memory=512 * 2**20, **quiet)
-        except (ConnectionError, ValueError, RuntimeError, SystemExit) as error:  # Ray exits where it gives up
-            raise RunFailed(_no_cluster(address, error)) from None
-        if hearing is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, hearing)  # Ray has put a handler of its own there
+        except (ConnectionError, ValueError, RuntimeError, SystemExit) as gave_up:  # Ray exits where it gives up
+            raise RunFailed(_no_cluster(address, gave_up)) from None
+        if on_terminate is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray's own prints a stack, and lets the process die
         self._ours = True
 
     def replicas(
@@ -213,15 +214,16 @@ def _await_free(needs: Sequence[Need]) -> None:
         time.sleep(0.25)
 
 
-def _check_answers(address: str | None) -> None:
-    """Raises ``RunFailed`` in seconds where Ray would take minutes, and then end the process."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+def unreachable(address: str | None) -> OSError | None:
+    """Why nothing answers at an address with host and port, known in seconds where Ray would take minutes."""
+    host, _, port = (address or "").rpartition("://")[2].partition("/")[0].rpartition(":")
     if not host or not port.isdigit():
-        return
+        return None
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
     except OSError as error:
-        raise RunFailed(_no_cluster(address, error)) from None
+        return error
+    return None
 
 
 def _no_cluster(address: str | None, error: BaseException) -> str:

@@ -16,6 +16,10 @@ COMMANDS = {
     "report": "draws quality against cost of finished runs, on one page",
     "verify": "proves that a run's output is complete, without duplicates, and unchanged",
     "status": "says where a run stands, while it runs or after",
+    "submit": "sends a command to a Ray cluster as a job",
+    "jobs": "lists a cluster's jobs",
+    "logs": "prints the output of a job",
+    "cancel": "stops a job, so that the same command can go on with it",
     "demo": "compares the first draw, best-of-N and a vote on the embedded demo models",
 }
 

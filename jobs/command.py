@@ -15,9 +15,13 @@ INTERRUPTED = 130
 
 
 def load_arguments(arguments: list[str]) -> RunConfig:
-    """Arguments with ``=`` are overrides, the others configuration files. Raises ``ConfigError``."""
-    overrides = [a for a in arguments if "=" in a]
-    return load([a for a in arguments if "=" not in a], overrides)
+    """The run that a command's arguments describe. Raises ``ConfigError``."""
+    return load(*split(arguments))
+
+
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Configuration files, and overrides: arguments with ``=`` in them."""
+    return [a for a in arguments if "=" not in a], [a for a in arguments if "=" in a]
 
 
 def guarded(name: str, usage: str, arguments: list[str], work: Callable[[list[str]], int]) -> int:

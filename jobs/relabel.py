@@ -12,7 +12,7 @@ from rich.table import Table
 from actors.chat_template import ModelText
 from actors.cluster import Cluster
 from jobs.align import REJECTED, align
-from jobs.command import guarded
+from jobs.command import guarded, split
 from jobs.display import models
 from pipeline.config import build, merge
 from pipeline.errors import ConfigError
@@ -45,8 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _work(arguments: list[str]) -> int:
-    files = [a for a in arguments if "=" not in a]
-    config = build(with_rescore(merge(files, [a for a in arguments if "=" in a])))
+    config = build(with_rescore(merge(*split(arguments))))
     measure = measure_of(config)
     console = Console(highlight=False)
     with Cluster(config.cluster) as cluster:

@@ -132,7 +132,12 @@ def build(settings: Mapping[str, Any]) -> RunConfig:
 
 def to_yaml(run: RunConfig) -> str:
     """The whole configuration as YAML; loading it gives the same run."""
-    return OmegaConf.to_yaml(OmegaConf.create(to_dict(run)))
+    return dump(to_dict(run))
+
+
+def dump(settings: Mapping[str, Any]) -> str:
+    """Nested settings of plain values as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(settings)))
 
 
 def from_yaml(text: str) -> RunConfig:

@@ -1,0 +1,121 @@
+"""``raylign submit``: sends a command to a Ray cluster as a job."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.job_submission import JobSubmissionClient
+
+from actors import job_api
+from jobs.backtest import BacktestConfig
+from jobs.command import INTERRUPTED, guarded, split
+from jobs.relabel import with_rescore
+from jobs.shipment import SETTINGS, placed, ship
+from pipeline.config import build, load_section, merge
+from pipeline.errors import ConfigError
+from pipeline.plugin import nearest
+
+USAGE = """
+usage: raylign submit [ADDRESS] COMMAND [CONF.yaml ...] [key=value ...] [--wait]
+
+Sends a command (align, relabel, backtest) to a Ray cluster as a job. The configuration is checked here, before
+anything is sent; the code travels with it. ADDRESS is the head node's dashboard, http://HOST:8265, or what
+cluster.address or RAY_ADDRESS would name. Paths must hold on all nodes: name URLs, or a shared file system.
+
+  raylign submit http://head:8265 align conf/job/best_of_n.yaml data.input=s3://b/prompts.parquet out=s3://b/run
+  raylign submit align job.yaml out=s3://b/run --wait
+
+--wait (or wait=true) shows the job's output and ends with its exit status. The same command again resumes the run.
+`raylign jobs`, `raylign logs JOB` and `raylign cancel JOB` look after it. Exit status: 0 the cluster has the job; 1 it
+doesn't answer; 2 bad configuration.
+"""
+WAIT = ("--wait", "wait=true")
+Settings = dict[str, Any]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return guarded("submit", USAGE, sys.argv[1:] if arguments is None else arguments, _work)
+
+
+def _work(arguments: list[str]) -> int:
+    address, command, rest = parse([a for a in arguments if a not in (*WAIT, "wait=false")])
+    settings = CHECKS[command](rest)
+    address = address or (settings.get("cluster") or {}).get("address")
+    settings, local = placed(settings if command == "backtest" else _in_job(settings))
+    for path in local:
+        print(f"warning: every node of the cluster must see the same under {path}", file=sys.stderr)
+    client = job_api.connect(address)
+    job = f"raylign-{command}-{secrets.token_hex(4)}"
+    with tempfile.TemporaryDirectory() as folder:
+        ship(settings, Path(folder))
+        entrypoint = f"exec python -m jobs {command} {SETTINGS}"  # exec: signals reach the command, not a shell
+        job_api.submit(client, entrypoint, Path(folder), job, {"command": command, "out": str(settings["out"])})
+    print(f"job {job}: {command} -> {settings['out']}")
+    if any(a in WAIT for a in arguments):
+        return followed(client, job)
+    print(f"  raylign logs {client.get_address()} {job} --wait\n  raylign cancel {client.get_address()} {job}")
+    return 0
+
+
+def parse(arguments: list[str]) -> tuple[str | None, str, list[str]]:
+    """Address (if there is one), command, and its arguments. Raises ``ConfigError``."""
+    address = None
+    if arguments and arguments[0].startswith("cluster.address="):
+        address, arguments = arguments[0].partition("=")[2], arguments[1:]
+    elif len(arguments) > 1 and arguments[0] not in CHECKS and arguments[1] in CHECKS:
+        address, arguments = arguments[0], arguments[1:]
+    names = ", ".join(CHECKS)
+    if not arguments:
+        raise ConfigError(f"name the command that the cluster is to run: {names}")
+    if arguments[0] not in CHECKS:
+        near = nearest(arguments[0], list(CHECKS))
+        raise ConfigError(f"{arguments[0]!r} is no command that runs as a job{near}; these do: {names}")
+    return address, arguments[0], arguments[1:]
+
+
+def followed(client: JobSubmissionClient, job: str) -> int:
+    """Shows a job's output until its end; returns its exit status. Ctrl-C leaves the job alone."""
+    try:
+        job_api.follow(client, job)
+        found = job_api.ended(client, job, job_api.SETTLE_S)
+    except KeyboardInterrupt:
+        print(f"\njob {job} goes on; stop it with: raylign cancel {client.get_address()} {job}", file=sys.stderr)
+        return INTERRUPTED
+    return job_api.exit_status(found, INTERRUPTED)
+
+
+def _align(arguments: list[str]) -> Settings:
+    settings = merge(*split(arguments))
+    build(settings)
+    return settings
+
+
+def _relabel(arguments: list[str]) -> Settings:
+    settings = with_rescore(merge(*split(arguments)))
+    build(settings)
+    return settings
+
+
+def _backtest(arguments: list[str]) -> Settings:
+    return dataclasses.asdict(load_section(BacktestConfig, arguments))
+
+
+def _in_job(settings: Mapping[str, Any]) -> Settings:
+    """What a run is told inside its job, where the cluster is at hand."""
+    return {**settings, "cluster": {**(settings.get("cluster") or {}), "address": "auto"}}
+
+
+CHECKS: dict[str, Callable[[list[str]], Settings]] = {"align": _align, "relabel": _relabel, "backtest": _backtest}
+"""By command: what its arguments come to, as they were written (``auto`` is decided on the cluster). All raise
+``ConfigError`` for what the command itself would refuse."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

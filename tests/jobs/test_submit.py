@@ -1,0 +1,89 @@
+"""What is sent to a cluster, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from actors.job_api import ADDRESSES
+from jobs.shipment import HOME, PACKAGES, SETTINGS, check_size, placed, ship
+from jobs.submit import main, parse
+from pipeline.config import load
+from pipeline.errors import ConfigError
+
+TOY = ["conf/job/toy.yaml", "out=runs/x"]
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ADDRESSES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "address", "rest"),
+    [
+        (["align", "a=1"], None, ["a=1"]),
+        (["http://h:1", "align", "a=1"], "http://h:1", ["a=1"]),
+        (["cluster.address=h:1", "align"], "h:1", []),
+        (["align", "relabel"], None, ["relabel"]),
+    ],
+)
+def test_an_address_may_stand_before_the_command(arguments: list[str], address: str | None, rest: list[str]) -> None:
+    assert parse(arguments) == (address, "align", rest)
+
+
+def test_commands_that_are_none_are_refused_with_those_that_are() -> None:
+    with pytest.raises(ConfigError, match=r"'aling' is no command .*did you mean 'align'"):
+        parse(["aling", *TOY])
+
+
+def test_a_bad_configuration_is_found_before_any_cluster_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["http://127.0.0.1:1", "align", *TOY, "method.m=3"]) == 2
+    assert "unknown key 'method.m'" in capsys.readouterr().err
+    assert main(["align", *TOY]) == 2
+    assert "no cluster is named" in capsys.readouterr().err
+
+
+def test_an_address_where_nothing_or_something_else_answers_is_an_error_in_seconds(
+    capsys: pytest.CaptureFixture[str], in_root: Path
+) -> None:
+    start = time.monotonic()
+    assert main(["http://127.0.0.1:1", "align", *TOY]) == 1
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    assert main(["align", *TOY, f"cluster.address=127.0.0.1:{port}"]) == 1
+    assert capsys.readouterr().err.count("no job API answers there") == 2
+    assert time.monotonic() - start < 10
+
+
+def test_local_paths_become_absolute_unless_they_travel_along(in_root: Path) -> None:
+    data = {"input": ["demo/test.parquet", "mine/*.parquet", "s3://b/p.parquet"]}
+    models = {"generator": {"model": "demo/generator"}, "reward": {"model": "some/model"}}
+    found, local = placed({"out": "demo/out", "data": data, **models})
+    assert found["out"] == str(in_root / "demo/out")
+    assert found["data"]["input"] == ["demo/test.parquet", str(in_root / "mine/*.parquet"), "s3://b/p.parquet"]
+    assert {kind: found[kind] for kind in models} == models
+    assert local == [found["out"], found["data"]["input"][1]]
+    assert placed({"out": "s3://b/out"})[1] == []
+
+
+def test_what_travels_are_the_packages_and_the_settings(tmp_path: Path) -> None:
+    ship({"out": "s3://b/x", "data": {"input": "p"}, "generator": "toy", "reward": "toy"}, tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {*PACKAGES, SETTINGS}
+    assert not list(tmp_path.rglob("__pycache__"))
+    assert load([str(tmp_path / SETTINGS)]).generator.engine == "toy"
+    assert (tmp_path / "jobs/submit.py").read_bytes() == (HOME / "jobs/submit.py").read_bytes()
+
+
+def test_what_is_too_large_to_travel_is_named(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/weights.bin").write_bytes(bytes(3 * 2**20))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/large").write_bytes(bytes(9 * 2**20))
+    check_size(tmp_path, 4 * 2**20)
+    with pytest.raises(ConfigError, match=r"demo/weights.bin \(3 MiB\)"):
+        check_size(tmp_path, 2 * 2**20)
