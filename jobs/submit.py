@@ -20,11 +20,12 @@ from jobs.shipment import SETTINGS, placed, ship
 from pipeline.config import build, load_section, merge
 from pipeline.errors import ConfigError
 from pipeline.plugin import nearest
+from pipeline.sweep.plan import base_files, load_sweep
 
 USAGE = """
 usage: raylign submit [ADDRESS] COMMAND [CONF.yaml ...] [key=value ...] [--wait]
 
-Sends a command (align, relabel, backtest) to a Ray cluster as a job. The configuration is checked here, before
+Sends a command (align, relabel, sweep, backtest) to a Ray cluster as a job. The configuration is checked here, before
 anything is sent; the code travels with it. ADDRESS is the head node's dashboard, http://HOST:8265, or what
 cluster.address or RAY_ADDRESS would name. Paths must hold on all nodes: name URLs, or a shared file system.
 
@@ -103,6 +104,13 @@ def _relabel(arguments: list[str]) -> Settings:
     return settings
 
 
+def _sweep(arguments: list[str]) -> Settings:
+    files, overrides = split(arguments)
+    load_sweep(files, overrides)
+    base = base_files(merge(files, overrides).get("base"))  # a file of this machine: its settings travel in its place
+    return {key: value for key, value in merge([*base, *files], overrides).items() if key != "base"}
+
+
 def _backtest(arguments: list[str]) -> Settings:
     return dataclasses.asdict(load_section(BacktestConfig, arguments))
 
@@ -112,7 +120,12 @@ def _in_job(settings: Mapping[str, Any]) -> Settings:
     return {**settings, "cluster": {**(settings.get("cluster") or {}), "address": "auto"}}
 
 
-CHECKS: dict[str, Callable[[list[str]], Settings]] = {"align": _align, "relabel": _relabel, "backtest": _backtest}
+CHECKS: dict[str, Callable[[list[str]], Settings]] = {
+    "align": _align,
+    "relabel": _relabel,
+    "sweep": _sweep,
+    "backtest": _backtest,
+}
 """By command: what its arguments come to, as they were written (``auto`` is decided on the cluster). All raise
 ``ConfigError`` for what the command itself would refuse."""
 

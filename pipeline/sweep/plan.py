@@ -82,7 +82,7 @@ def load_sweep(files: Sequence[str], overrides: Sequence[str]) -> Sweep:
     config = section("", SweepConfig, {key: value for key, value in own.items() if key in known})
     if not config.out:
         raise ConfigError("out: name the sweep's directory, e.g. out=runs/sweep (any fsspec URL)")
-    base = _base(config.base)
+    base = base_files(config.base)
     found = []
     for changes in expand(config.axes, _mappings("zip", config.zip), _mappings("trials", config.trials)):
         _refuse_shared(changes)
@@ -94,7 +94,8 @@ def load_sweep(files: Sequence[str], overrides: Sequence[str]) -> Sweep:
     return Sweep(config.out, config.report, [found[i] for i in ordered([trial.config for trial in found])])
 
 
-def _base(given: Any) -> list[str]:
+def base_files(given: Any) -> list[str]:
+    """The configuration files that ``base`` names. Raises ``ConfigError``."""
     files = given if isinstance(given, list) else [] if given is None else [given]
     if not all(isinstance(file, str) for file in files):
         raise ConfigError(f"base = {given!r}: expected a configuration file, a name of the gallery, or a list of them")

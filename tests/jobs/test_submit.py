@@ -10,9 +10,10 @@ import pytest
 
 from actors.job_api import ADDRESSES
 from jobs.shipment import HOME, PACKAGES, SETTINGS, check_size, placed, ship
-from jobs.submit import main, parse
-from pipeline.config import load
+from jobs.submit import CHECKS, main, parse
+from pipeline.config import dump, load
 from pipeline.errors import ConfigError
+from pipeline.sweep.plan import load_sweep
 
 TOY = ["conf/job/toy.yaml", "out=runs/x"]
 
@@ -46,6 +47,20 @@ def test_a_bad_configuration_is_found_before_any_cluster_is_asked(capsys: pytest
     assert "unknown key 'method.m'" in capsys.readouterr().err
     assert main(["align", *TOY]) == 2
     assert "no cluster is named" in capsys.readouterr().err
+
+
+def test_a_sweep_travels_with_what_its_base_says(tmp_path: Path) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text("generator: toy\nreward: toy\ndata: {input: p.jsonl}\nmethod: {name: best_of_n, n: 2}\n")
+    file = tmp_path / "sweep.yaml"
+    file.write_text(f"base: {base}\nout: runs/s\naxes: {{method.n: [4, 8], seed: [1, 2]}}\ndata: {{limit: 3}}\n")
+    here = load_sweep([str(file)], ["data.shard_rows=5"])
+    sent = tmp_path / "sent.yaml"
+    sent.write_text(dump(CHECKS["sweep"]([str(file), "data.shard_rows=5"])))
+    base.unlink()
+    assert load_sweep([str(sent)], []) == here
+    assert len(here.trials) == 4
+    assert main(["http://127.0.0.1:1", "sweep", str(sent), "method.m=3"]) == 2
 
 
 def test_an_address_where_nothing_or_something_else_answers_is_an_error_in_seconds(
