@@ -11,6 +11,7 @@ COMMANDS = {
     "align": "runs a method over a data set",
     "relabel": "scores and refreshes an existing data set, and exports training data",
     "sweep": "runs a grid of runs that share engines and draws, and reports on them",
+    "plan": "says what a run will cost at most, before anything is spent",
     "backtest": "plays budget policies on recorded or synthetic rewards",
     "bench": "measures throughput against the engine-only bound",
     "report": "draws quality against cost of finished runs, on one page",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline import answering
+from pipeline.cost import Cost
 from pipeline.effects import Program, draw, grant
 from pipeline.kernels.choice import SELECTIONS as SELECTIONS
 from pipeline.keys import Key
@@ -52,6 +53,11 @@ def validate(config: Config) -> None:
 def explored(config: Config) -> int:
     """Exploration draws of each prompt, at least 1."""
     return max(1, round(config.explore * config.budget)) if config.explore < 1 else int(config.explore)
+
+
+def at_most(config: Config, cap: int, given: int) -> Cost:
+    """What a prompt costs at most, on average over its batch. ``cap``: tokens of a response."""
+    return Cost(config.budget, config.budget * cap, config.budget, 1 + config.rounds)
 
 
 def run(prompt: Prompt, config: Config, key: Key) -> Program:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline import answering
+from pipeline.cost import Cost
 from pipeline.effects import Program, draw
 from pipeline.kernels.choice import SELECTIONS as SELECTIONS
 from pipeline.keys import Key
@@ -31,6 +32,11 @@ def validate(config: Config) -> None:
     if config.n < 1:
         raise ValueError(f"method.n = {config.n}: best-of-N needs at least one draw")
     answering.validate(config)
+
+
+def at_most(config: Config, cap: int, given: int) -> Cost:
+    """What a prompt costs at most. ``cap``: tokens of a response; ``given``: responses that the row came with."""
+    return Cost(config.n, config.n * cap, config.n, 1)
 
 
 def run(prompt: Prompt, config: Config, key: Key) -> Program:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from pipeline.answering import check_selection
 from pipeline.chains import Chain, Rung, advance
+from pipeline.cost import Cost
 from pipeline.effects import Program, Reply, Wish, together
 from pipeline.kernels import diagnostics, selection
 from pipeline.kernels.choice import choose, classify, votes_on_answers
@@ -115,6 +116,13 @@ def validate_generator(config: Config, generator: GeneratorConfig) -> None:
             "generator.temperature = 0: every proposal would be the current state again; chains need a temperature"
         )
     check_suffixes(generator)
+
+
+def at_most(config: Config, cap: int, given: int) -> Cost:
+    """What a prompt costs at most. ``cap``: tokens of a response; ``given``: responses that the row came with."""
+    per_step = [1 if beta == math.inf else config.proposals for beta in (_beta(config), *config.ladder)]
+    draws = config.chains * (len(per_step) + config.steps * sum(per_step))
+    return Cost(draws, draws * cap, draws, 1 + config.steps)
 
 
 def run(prompt: Prompt, config: Config, key: Key) -> Program:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import answering
+from pipeline.cost import Cost
 from pipeline.effects import Program, draw, score, together
 from pipeline.kernels.choice import SELECTIONS as SELECTIONS
 from pipeline.keys import Key
@@ -39,6 +40,11 @@ def validate(config: Config) -> None:
 def draws(config: Config) -> bool:
     """Whether a run needs a generator."""
     return config.n > 0
+
+
+def at_most(config: Config, cap: int, given: int) -> Cost:
+    """What a prompt costs at most. ``cap``: tokens of a response; ``given``: responses that the row came with."""
+    return Cost(config.n, config.n * cap, config.n + given, 1)
 
 
 def run(prompt: Prompt, config: Config, key: Key) -> Program:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pipeline import answering
 from pipeline.chains import Rung, walk
+from pipeline.cost import Cost
 from pipeline.effects import Program
 from pipeline.kernels.choice import SELECTIONS as SELECTIONS
 from pipeline.keys import Key
@@ -39,6 +40,11 @@ def validate(config: Config) -> None:
 def validate_generator(config: Config, generator: GeneratorConfig) -> None:
     """Raises ``ValueError`` for a generator whose suffixes don't follow the model's own conditional law."""
     check_suffixes(generator)
+
+
+def at_most(config: Config, cap: int, given: int) -> Cost:
+    """What a prompt costs at most. ``cap``: tokens of a response; ``given``: responses that the row came with."""
+    return Cost(config.n, config.n * cap, config.n, config.n)
 
 
 def run(prompt: Prompt, config: Config, key: Key) -> Program:

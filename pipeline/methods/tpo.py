@@ -22,6 +22,7 @@ from typing import Any
 
 from pipeline import answering
 from pipeline.conversation import PromptsConfig, RefinementConfig, TagsConfig
+from pipeline.cost import Cost
 from pipeline.effects import Program, draw
 from pipeline.kernels import preference, quoting
 from pipeline.kernels.choice import SELECTIONS as SELECTIONS
@@ -98,6 +99,14 @@ def _validate_prompts(prompts: PromptsConfig) -> None:
             quoting.check(text, required, ("question",))
         except ValueError as error:
             raise ValueError(f"method.prompts.{name}: {error}") from None
+
+
+def at_most(config: Config, cap: int, given: int) -> Cost:
+    """What a prompt costs at most. ``cap``: tokens of a response; ``given``: responses that the row came with."""
+    caps = config.max_tokens
+    step = caps.critique + caps.advice + config.n * (caps.rewrite or cap)
+    rewards = config.n * (1 + config.steps)
+    return Cost(config.n, config.n * cap + config.steps * step, rewards, 1 + 3 * config.steps)
 
 
 def run(prompt: Prompt, config: Config, key: Key) -> Program:

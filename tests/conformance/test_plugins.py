@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,13 @@ from omegaconf import OmegaConf
 from pipeline import plugin
 from pipeline.batch import Batch
 from pipeline.config import CONF, build, defaults
+from pipeline.driver import Ask
+from pipeline.effects import Draw, Sample, Score
 from pipeline.errors import ConfigError
 from pipeline.grants import costs
 from pipeline.keys import Key
 from pipeline.sections import GeneratorConfig, MethodConfig, PolicyConfig, RewardConfig
-from pipeline.types import Result
+from pipeline.types import Prompt, Result
 from tests.toy_world import ToyWorld, toy_prompt
 
 BASES = {"method": MethodConfig, "policy": PolicyConfig, "generator": GeneratorConfig, "reward": RewardConfig}
@@ -125,6 +129,33 @@ def test_a_method_replays_identically_in_any_order_of_replies(name: str, select:
         again, others = outcomes(name, select, 4, shuffle)
         assert again == first
         assert set(others) == set(names)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "change", [{}, {"steps": 3, "chains": 2, "proposals": 2, "ladder": [3.0, math.inf]}], ids=["", "wide"]
+)
+def test_a_method_costs_at_most_what_it_says(name: str, change: dict[str, Any]) -> None:
+    module, world = plugin.load("method", name), ToyWorld()
+    known = {f.name for f in dataclasses.fields(module.Config)}
+    config = config_of("method", name, **{k: v for k, v in change.items() if k in known})
+    prompt, told = toy_prompt("r"), Counter[str]()
+
+    def answer(ask: Ask, asked: Prompt, plain: Any = world.answer) -> Any:
+        reply = plain(ask, asked)
+        told["draws"] += isinstance(ask.effect, Draw)
+        told["rewards"] += isinstance(ask.effect, Draw | Score)
+        told["tokens"] += reply.generated_tokens if isinstance(ask.effect, Draw | Sample) else 0
+        return reply
+
+    world.answer = answer  # type: ignore[method-assign]
+    outcome = world.run({"r": module.run(prompt, config, Key(7, "r"))}, {"r": prompt})["r"]
+    most = module.at_most(config, prompt.max_tokens, len(prompt.given))
+    assert isinstance(outcome, Result)
+    assert told["draws"] == most.draws, "the toy model refuses nothing, and grants the whole budget"
+    assert told["rewards"] <= most.rewards
+    assert told["tokens"] <= most.tokens
+    assert outcome.steps <= most.depth
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,0 +1,128 @@
+"""``raylign plan``: what a run will cost at most, before anything is spent."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs.command import guarded, load_arguments
+from jobs.display import duration
+from pipeline import plugin
+from pipeline.errors import ConfigError
+from pipeline.sections import RunConfig
+from pipeline.storage import given
+from pipeline.storage.source import Source, inspect, read
+from pipeline.types import RowError
+
+USAGE = """
+usage: raylign plan [CONF.yaml ...] [key=value ...] [tokens_per_second=N] [rewards_per_second=N] [--json]
+
+Checks a run's configuration and input, and says how many draws, tokens and rewards it needs at most. Nothing is loaded
+and nothing is written; the input is read for its number of rows, and of given responses where it has some.
+
+  raylign plan conf/job/tpo_d5n20.yaml data.input=prompts.parquet
+  raylign plan conf/job/best_of_n.yaml data.input=prompts.parquet tokens_per_second=2500 rewards_per_second=80
+
+tokens_per_second, rewards_per_second: what one replica makes (`raylign bench` measures it); with them come hours of the
+replicas. Draws that a shared journal has already cost nothing, and responses that end before generator.max_tokens cost
+less: both make it cheaper than said.
+"""
+RATES = ("tokens_per_second", "rewards_per_second")
+ROWS_AT_ONCE = 4096
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return guarded("plan", USAGE, sys.argv[1:] if arguments is None else arguments, _work)
+
+
+def _work(arguments: list[str]) -> int:
+    rates = {name: _rate(name, arguments) for name in RATES}
+    own = [a for a in arguments if a != "--json" and a.partition("=")[0] not in RATES]
+    found = plan(load_arguments(own), rates)
+    if "--json" in arguments:
+        print(json.dumps(found, indent=2))
+    else:
+        Console(highlight=False).print(table(found))
+    return 0
+
+
+def _rate(name: str, arguments: list[str]) -> float | None:
+    text = next((a.partition("=")[2] for a in reversed(arguments) if a.startswith(f"{name}=")), None)
+    if text is None:
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise ConfigError(f"{name} = {text}: it must be a positive number")
+    return rate
+
+
+def plan(config: RunConfig, rates: dict[str, float | None]) -> dict[str, Any]:
+    """Rows, and what they need at most together. Raises ``InputError``."""
+    source = inspect(config.data)
+    responses = _given(config, source)
+    method = plugin.load("method", config.method.name)
+    cost = method.at_most(config.method, config.generator.max_tokens, 0)
+    scores_given = method.at_most(config.method, config.generator.max_tokens, 1).rewards > cost.rewards
+    rewards = cost.rewards * source.rows + (responses if scores_given else 0)
+    tokens = cost.tokens * source.rows
+    found = {
+        "method": config.method.name,
+        "rows": source.rows,
+        "given": responses,
+        "draws": cost.draws * source.rows,
+        "tokens": tokens,
+        "rewards": rewards,
+        "depth": cost.depth,
+    }
+    for work, amount, rate, replicas in (
+        ("generator", tokens, rates["tokens_per_second"], config.generator.replicas),
+        ("reward", rewards, rates["rewards_per_second"], config.reward.replicas),
+    ):
+        if rate is not None:
+            found |= {f"{work}_hours": amount / rate / 3600, f"{work}_seconds_wall": amount / rate / max(replicas, 1)}
+    return found
+
+
+def _given(config: RunConfig, source: Source) -> int:
+    """How many responses the input has, in rows whose own are as they should be."""
+    data = config.data
+    if not given.columns(data):
+        return 0
+    count = 0
+    for file in source.files:
+        for part in read(source, file, ROWS_AT_ONCE):
+            if isinstance(data.prompt_from, str):
+                rows: Any = given.responses(part, data.response_columns)
+            else:
+                rows = (r if isinstance(r, RowError) else r[1] for r in given.conversations(part, data.prompt_from))
+            count += sum(len(row) for row in rows if not isinstance(row, RowError))
+    return count
+
+
+def table(found: dict[str, Any]) -> Table:
+    """For people: the whole run, and per row in brackets."""
+    shown = Table(show_header=False, title=f"{found['method']}, at most", title_justify="left")
+    rows = max(found["rows"], 1)
+    shown.add_row("rows", f"{found['rows']:,}" + (f", with {found['given']:,} responses" if found["given"] else ""))
+    for name in ("draws", "tokens", "rewards"):
+        shown.add_row(name, f"{found[name]:,} ({found[name] / rows:,.0f} a row)")
+    shown.add_row("depth", f"{found['depth']:,} requests one after another")
+    for work in ("generator", "reward"):
+        if f"{work}_hours" in found:
+            wall = duration(found[f"{work}_seconds_wall"])
+            shown.add_row(
+                f"{work} hours", f"{found[f'{work}_hours']:,.1f} of one replica, {wall} with those configured"
+            )
+    return shown
+
+
+if __name__ == "__main__":
+    sys.exit(main())

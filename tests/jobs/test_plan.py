@@ -1,0 +1,80 @@
+"""What a run costs at most, by hand and by the run itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.plan import main
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    path = tmp_path / "p.jsonl"
+    rows = [{"prompt": f"p{i}", "responses": ["a", "b"][: i % 3]} for i in range(7)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def planned(capsys: pytest.CaptureFixture[str], data: str, *overrides: str) -> dict[str, Any]:
+    arguments = ["out=x", f"data.input={data}", "generator=toy", "reward=toy", "generator.max_tokens=10"]
+    assert main([*arguments, *overrides, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (["method.n=4"], {"draws": 28, "tokens": 280, "rewards": 28, "depth": 1}),
+        (["method.n=4", "data.limit=2"], {"draws": 8, "tokens": 80, "rewards": 8, "depth": 1}),
+        (["method=qalign", "method.beta=1", "method.steps=5"], {"draws": 42, "tokens": 420, "rewards": 42, "depth": 6}),
+        (["method=adaptive_best_of_n", "method.budget=8"], {"draws": 56, "tokens": 560, "rewards": 56, "depth": 5}),
+        (
+            ["method=tpo", "method.n=3", "method.steps=2", "method.max_tokens={critique: 20, advice: 30}"],
+            {"draws": 21, "tokens": 7 * (30 + 2 * (20 + 30 + 30)), "rewards": 63, "depth": 7},
+        ),
+        (["method=rescore", "data.responses=responses"], {"draws": 0, "tokens": 0, "rewards": 6, "depth": 1}),
+        (["method=rescore", "data.responses=responses", "method.n=1"], {"draws": 7, "tokens": 70, "rewards": 13}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_costs_by_hand(
+    capsys: pytest.CaptureFixture[str], data: str, settings: list[str], expected: dict[str, int]
+) -> None:
+    found = planned(capsys, data, *settings)
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_rates_become_hours(capsys: pytest.CaptureFixture[str], data: str) -> None:
+    found = planned(capsys, data, "method.n=4", "tokens_per_second=0.5", "rewards_per_second=7", "generator.replicas=2")
+    assert (found["generator_hours"], found["generator_seconds_wall"]) == (560 / 3600, 280)
+    assert found["reward_hours"] == 4 / 3600
+
+
+def test_people_get_a_table_and_nothing_is_written(
+    capsys: pytest.CaptureFixture[str], data: str, tmp_path: Path
+) -> None:
+    arguments = [f"out={tmp_path}/out", f"data.input={data}", "generator=toy", "reward=toy", "method.n=4"]
+    assert main([*arguments, "tokens_per_second=100"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("best_of_n, at most", "28 (4 a row)", "generator hours"):
+        assert words in shown
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["tokens_per_second=fast"], "tokens_per_second = fast: it must be a positive number"),
+        (["rewards_per_second=0"], "rewards_per_second = 0: it must be"),
+        (["method.m=3"], "unknown key 'method.m'"),
+        (["data.input=nowhere.parquet"], "no file matches 'nowhere.parquet'"),
+    ],
+)
+def test_bad_input_is_named(capsys: pytest.CaptureFixture[str], data: str, settings: list[str], message: str) -> None:
+    assert main(["out=x", f"data.input={data}", "generator=toy", "reward=toy", *settings]) == 2
+    assert message in capsys.readouterr().err
