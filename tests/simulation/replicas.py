@@ -63,16 +63,20 @@ class Replica:
         for box in gone:
             box.wake()
 
+    def _down(self) -> bool:
+        """Whether it is yet to come back. Sleeping until then may end a rounding error before."""
+        return asyncio.get_running_loop().time() < self._up_at - 1e-9
+
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        if loop.time() < self._up_at and self._rng.random() < 0.3:
+        if self._down() and self._rng.random() < 0.3:
             raise ActorDiedError
         await asyncio.sleep(max(0.0, self._up_at - loop.time()))
 
     async def _submit(self, client: str, requests: list[tuple[int, Any]]) -> None:
         life, loop = self._life, asyncio.get_running_loop()
         await asyncio.sleep(self._rng.random() * 0.01)
-        if life != self._life or loop.time() < self._up_at:
+        if life != self._life or self._down():
             raise ActorDiedError
         box = self._boxes.setdefault(client, _Box())
         for number, request in requests:
@@ -98,7 +102,7 @@ class Replica:
 
     async def _collect(self, client: str, wait_s: float) -> tuple[list[tuple[int, Any]], int]:
         life, loop = self._life, asyncio.get_running_loop()
-        if loop.time() < self._up_at:
+        if self._down():
             raise ActorDiedError
         box = self._boxes.setdefault(client, _Box())
         if not box.done:
