@@ -27,7 +27,17 @@ def read(tmp_path: Path, rows: list[dict[str, Any]], **data: Any) -> list[Any]:
     """Each row's prompt and responses, or the kind of its error and its text."""
     _, _, (shard,) = shards(tmp_path, [rows], rows=99, **data)
     found = prompts(shard, DataConfig(**data))
-    return [(c.error_type, c.error) if isinstance(c, RowError) else (c, given) for _, c, given in found]
+    return [
+        (row.content.error_type, row.content.error) if isinstance(row.content, RowError) else (row.content, row.given)
+        for row in found
+    ]
+
+
+def test_right_answers_are_texts_whatever_their_column_holds(tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "answer": 3}, {"prompt": "q", "answer": None}]
+    _, _, (shard,) = shards(tmp_path, [rows], rows=99)
+    assert [row.reference for row in prompts(shard, DataConfig(reference="answer"))] == ["3", None]
+    assert {row.reference for row in prompts(shard, DataConfig())} == {None}
 
 
 def test_a_column_of_lists_may_have_any_number_in_each_row(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ TEXT = "{question} {n} {{x}}: A. {choices[0]} B. {choices[1]} ({by[name]})"
 
 def test_fields_are_filled_and_what_is_missing_is_named(tmp_path: Path) -> None:
     _, source, (shard,) = shards(tmp_path, [ROWS], prompt=TEXT)
-    found = [value for _, value, _ in prompts(shard, DataConfig(prompt=TEXT))]
+    found = [row.content for row in prompts(shard, DataConfig(prompt=TEXT))]
     assert found[0] == "Which? 3 {x}: A. x B. y (Ann)"
     assert isinstance(found[1], RowError)
     assert found[1].error == "{choices[1]} of data.prompt has no value in this row"

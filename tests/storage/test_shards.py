@@ -84,7 +84,8 @@ def test_prompts_are_read_or_named(value: Any, expected: Any) -> None:
         else pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     )
     table = pa.table({ID: ["r"], WRONG: pa.nulls(1, pa.string()), "prompt": pa.array([value], kind)})
-    ((name, content, _),) = prompts(table, DataConfig())
+    ((name, content, given, reference),) = prompts(table, DataConfig())
+    assert (given, reference) == ((), None)
     assert name == "r"
     assert (content.error_type if isinstance(content, RowError) else content) == expected
 
