@@ -69,8 +69,6 @@ class Fulfiller:
         self._rendered: dict[str, tuple[Role, tuple[Message, ...], tuple[int, ...]]] = {}
         self.asked: dict[str, Grant] = {}
         """Rows that wait for a grant, and what they showed."""
-        self.drawn: Counter[str] = Counter()
-        """Draws of each row that have a reward, the journal's included."""
         self.replies: Counter[str] = Counter()
         """Replies of each row, the journal's included."""
         self._carried = sources.carried
@@ -112,7 +110,6 @@ class Fulfiller:
             row = self._sources.replies.open_row(key)
             if row is not None and row["accepted"] is None:  # its node was killed before it could say
                 self._unjudged[ask.key] = row
-            self.drawn[ask.row] += 1
             self._tell(ask, known)
             return
         if known := self._sources.replies.drawn(draw):  # by an earlier run, with another reward model
@@ -251,7 +248,6 @@ class Fulfiller:
             if row["kind"] == "proposal":
                 self._unjudged[ask.key] = row
             self._keep(row)
-            self.drawn[ask.row] += 1
             self.scored[ask.row].append(row["key"])
             self._tell(ask, scored if isinstance(ask.effect, Draw) else reply)
 

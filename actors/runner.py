@@ -32,7 +32,7 @@ from pipeline.storage.journal import Journal, JournalWriter, Part
 from pipeline.storage.manifest import NodeRecord, commit_node, node_counts
 from pipeline.storage.schema import ID, ROW, outcomes_schema
 from pipeline.storage.shards import Row, outcomes_name, prompts, shard_name
-from pipeline.types import Content, Outcome, Prompt, Result, RowError
+from pipeline.types import Outcome, Prompt, Result, RowError
 
 FLUSH_SHARE = 0.01
 """Flushes take at most this share of a core: where one takes long, they come less often than ``flush_s``."""
@@ -116,7 +116,7 @@ class Runner:
             name = row.id
             if name in ended:
                 continue
-            prompt = row.content if isinstance(row.content, RowError) else self._render(name, row.content, row)
+            prompt = self._render(row)
             if isinstance(prompt, RowError):
                 self._outcomes[name] = prompt
                 continue
@@ -133,12 +133,15 @@ class Runner:
         node, segment = self._node, self._node.segment
         return int(node_counts(self._folder, Advance(node.shard, segment - 1).name).get("carried", 0)) if segment else 0
 
-    def _render(self, name: str, content: Content, row: Row) -> Prompt | RowError:
+    def _render(self, row: Row) -> Prompt | RowError:
+        if isinstance(row.content, RowError):
+            return row.content
         config, tokenizer = self._spec.config, _tokenizer(self._spec.config.generator)
-        if plugin.needs_reference(config.reward) and not (row.reference or "").strip():
+        reference = row.reference if plugin.needs_reference(config.reward) else None
+        if plugin.needs_reference(config.reward) and not (reference or "").strip():
             return RowError("prompt", "NoReference", f"there is no right answer in column {config.data.reference!r}")
         try:
-            token_ids = tuple(tokenizer.render(content, config.data.template))
+            token_ids = tuple(tokenizer.render(row.content, config.data.template))
         except BadRequest as error:
             return RowError("prompt", "BadPrompt", str(error))
         room = tokenizer.context - len(token_ids)
@@ -146,8 +149,7 @@ class Runner:
             text = f"the prompt has {len(token_ids)} tokens and leaves no room for a response in {tokenizer.context}"
             return RowError("prompt", "PromptTooLong", text)
         cap = min(config.generator.max_tokens, room)
-        reference = row.reference if plugin.needs_reference(config.reward) else None
-        return Prompt(name, content, token_ids, cap, config.critic is not None, row.given, reference)
+        return Prompt(row.id, row.content, token_ids, cap, config.critic is not None, row.given, reference)
 
     async def _drain(self, flusher: asyncio.Task[None]) -> None:
         while True:
@@ -224,8 +226,10 @@ class Runner:
         ended = {name: o for name, o in self._outcomes.items() if not isinstance(o, Suspended)}
         files.append(self._write_outcomes(ended))
         asked = {name: grant for name, grant in self._fulfiller.asked.items() if name in suspended}
-        drawn = self._fulfiller.drawn
-        failed = {name: drawn[name] for name, o in ended.items() if isinstance(o, RowError) and o.stage != "prompt"}
+        scored = self._fulfiller.scored
+        failed = {
+            name: len(scored[name]) for name, o in ended.items() if isinstance(o, RowError) and o.stage != "prompt"
+        }
         if asked or failed:
             files.append(write_shown(self._folder, self._node.name, asked, failed))
         waiting = sum(self._outcomes[name] == Suspended("grant") for name in suspended)

@@ -69,9 +69,8 @@ def plan(config: RunConfig, rates: dict[str, float | None]) -> dict[str, Any]:
     source = inspect(config.data)
     responses = _given(config, source)
     method = plugin.load("method", config.method.name)
-    cost = method.at_most(config.method, config.generator.max_tokens, 0)
-    scores_given = method.at_most(config.method, config.generator.max_tokens, 1).rewards > cost.rewards
-    rewards = cost.rewards * source.rows + (responses if scores_given else 0)
+    cost, with_one = (method.at_most(config.method, config.generator.max_tokens, n) for n in (0, 1))
+    rewards = cost.rewards * source.rows + (with_one.rewards - cost.rewards) * responses
     tokens = cost.tokens * source.rows
     found = {
         "method": config.method.name,

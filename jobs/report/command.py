@@ -16,7 +16,7 @@ from rich.progress import Progress, TaskID
 
 from jobs.command import guarded
 from jobs.report import page
-from jobs.report.reading import read_run
+from jobs.report.reading import open_run, read_run
 from pipeline.config import load_section
 from pipeline.errors import ConfigError, InputError
 from pipeline.kernels.choice import SELECTIONS
@@ -76,6 +76,8 @@ def wide_console() -> Console:
 
 def write_report(places: Sequence[str], config: ReportConfig, console: Console) -> None:
     """Reads the runs in ``places``, writes page and table, and prints the summary. Raises ``RaylignError``."""
+    for place in places:
+        open_run(place)  # what isn't there is said before anything is read
     runs = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for place in dict.fromkeys(places):

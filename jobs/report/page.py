@@ -86,12 +86,12 @@ def _known(found: Sequence[Point]) -> list[str]:
 
 
 def _about(run: ReportRun) -> dict[str, Any]:
-    summary, config = run.record.summary, run.config
+    summary, config = run.summary, run.config
     engines: Mapping[str, Sequence[Mapping[str, Any]]] = summary["engines"]
     method = {k: v for k, v in run.values.items() if k.startswith("method.") and not isinstance(v, Mapping)}
     return {
         "name": run.name,
-        "place": run.record.folder.url,
+        "place": run.recorded.folder.url,
         "method": config.method.name,
         "generator": f"{config.generator.model} on {config.generator.engine}",
         "reward": f"{config.reward.model} on {config.reward.engine}",

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from jobs.status import config_of
 from pipeline import plugin
-from pipeline.config import from_yaml
 from pipeline.errors import InputError
 from pipeline.kernels.answers import correct, extract, stated
 from pipeline.kernels.choice import votes_on_answers
@@ -18,7 +18,9 @@ from pipeline.plugin import nearest
 from pipeline.report.measures import Judge, Measured
 from pipeline.report.variants import variants
 from pipeline.sections import AnswerConfig, RunConfig
-from pipeline.storage.record import Record, RecordedShard
+from pipeline.storage.finished import finished_plan
+from pipeline.storage.folder import Folder
+from pipeline.storage.recorded import RecordedRun, RecordedShard
 
 GUESS = "answer"
 """Where right answers stand if nobody says."""
@@ -26,20 +28,27 @@ GUESS = "answer"
 
 @dataclass
 class ReportRun:
-    """A run that was read. ``columns``: what its method tells of each prompt (``Result.columns``), as a table."""
+    """A run that was read. ``values``: its plan's, with models by the names that people call them.
+
+    ``columns``: what its method tells of each prompt (``Result.columns``), and the ``shard`` it is in.
+    """
 
     name: str
-    record: Record
+    recorded: RecordedRun
     config: RunConfig
     values: dict[str, Any]
+    summary: dict[str, Any]
     measured: Measured
     columns: pa.Table
     warnings: list[str] = field(default_factory=list)
 
-    @property
-    def journal(self) -> str:
-        """Where its draws are."""
-        return self.config.journal or f"{self.record.folder.url}/candidates"
+
+def open_run(place: str) -> tuple[RecordedRun, RunConfig]:
+    """A finished run and its configuration. Raises ``RunDirectoryError`` where there is none."""
+    folder = Folder(place, "RUN")
+    finished_plan(folder)  # without it there is no run, and no configuration
+    config = config_of(folder)
+    return RecordedRun(folder, config.journal), config
 
 
 def read_run(
@@ -53,19 +62,20 @@ def read_run(
     ``gold``: ``auto`` takes the column ``answer`` if there is one; without right answers no votes are looked at but the
     run's own. ``progress`` is told rows done, and rows in all.
     """
-    record = Record(place)
-    config = from_yaml(record.config_text)
-    method = config.method
-    gold = _column(record.results_columns, gold, place)
+    recorded, config = open_run(place)
+    folder, method = recorded.folder, config.method
+    gold = _column(recorded.results(0).column_names, gold, place)
     measured = Measured(variants(method, [s for s in selections if gold or not votes_on_answers(s, "")]))
-    values = {**record.plan.values, **{k: PurePosixPath(v).name for k, v in record.names.items()}}
-    own = ["id", *plugin.columns(method.name)]
-    tables = []
-    run = ReportRun(PurePosixPath(place.rstrip("/")).name, record, config, values, measured, pa.table({}))
-    total = int(record.summary["results"])
-    for shard in record.shards(run.journal, config.data, critic=config.critic is not None):
+    names = folder.read_json("_plan.json").get("names", {})
+    values = {**recorded.plan.values, **{k: PurePosixPath(v).name for k, v in names.items()}}
+    summary: dict[str, Any] = folder.read_json("summary.json")
+    run = ReportRun(PurePosixPath(place.rstrip("/")).name, recorded, config, values, summary, measured, pa.table({}))
+    own, total, tables = ["id", *plugin.columns(method.name)], int(summary["results"]), []
+    for number in range(recorded.shards):
+        shard = recorded.read(number, config.data, critic=config.critic is not None)
         _take(run, shard, gold)
-        tables.append(shard.results.select(own))
+        where = pa.array([number] * len(shard.results), pa.int64())
+        tables.append(shard.results.select(own).append_column("shard", where))
         progress(len(measured.ids) + measured.lost, total)
     run.columns = pa.concat_tables(tables)
     if measured.lost:
@@ -82,7 +92,7 @@ def _take(run: ReportRun, shard: RecordedShard, gold: str | None) -> None:
     ids, responses = (shard.results.column(name).to_pylist() for name in ("id", "response"))
     kept = dict(zip(ids, responses, strict=True))
     right = {} if gold is None else dict(zip(ids, shard.results.column(gold).to_pylist(), strict=True))
-    seed = run.record.plan.values["seed"]
+    seed = run.recorded.plan.values["seed"]
     for prompt in shard.prompts:
         if prompt.id in kept:
             judge = _judge(right.get(prompt.id), getattr(run.config.method, "answer", AnswerConfig()))

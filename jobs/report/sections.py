@@ -39,7 +39,7 @@ def sections(run: ReportRun, cases: int) -> list[Section]:
         made.append(_chains(run))
     if "trajectory" in names:
         made.append(_refinement(run, cases))
-    if run.record.folder.names("grants", ".parquet"):
+    if run.recorded.folder.names("grants", ".parquet"):
         made.append(_budget(run))
     return made
 
@@ -74,7 +74,7 @@ def _refinement(run: ReportRun, cases: int) -> Section:
     gains = [_gain(t) for t in trajectories]
     order = sorted(range(len(gains)), key=lambda i: -gains[i])
     picked = [order[round(k * (len(order) - 1) / max(cases - 1, 1))] for k in range(min(cases, len(order)))]
-    ids = run.columns.column("id").to_pylist()
+    ids, shards = (run.columns.column(name).to_pylist() for name in ("id", "shard"))
     return {
         "kind": "refinement",
         "run": run.name,
@@ -82,7 +82,9 @@ def _refinement(run: ReportRun, cases: int) -> Section:
         "plot": Markup(
             figures.steps(rows, rewards, "reward") + figures.steps(rows, [("characters", "characters")], "length")
         ),
-        "cases": [case for i in dict.fromkeys(picked) if (case := _case(run, ids[i], trajectories[i], gains[i]))],
+        "cases": [
+            case for i in dict.fromkeys(picked) if (case := _case(run, shards[i], ids[i], trajectories[i], gains[i]))
+        ],
     }
 
 
@@ -102,9 +104,11 @@ def _gain(trajectory: Sequence[Mapping[str, Any]]) -> float:
     return -math.inf if first is None or last is None else float(last - first)
 
 
-def _case(run: ReportRun, name: str, trajectory: Sequence[Mapping[str, Any]], gain: float) -> Section | None:
+def _case(
+    run: ReportRun, shard: int, name: str, trajectory: Sequence[Mapping[str, Any]], gain: float
+) -> Section | None:
     """The step of a prompt that made the largest gain: what was compared, what was said, what came of it."""
-    table = run.record.rows_of(run.journal, [name])
+    table = run.recorded.rows_of(shard, name)
     rows = table.to_pylist()
     by_draw = {row["draw"]: row for row in rows if row["reward"] is not None}
     best = {s["step"]: -math.inf if s["best_so_far"] is None else s["best_so_far"] for s in trajectory}
@@ -119,7 +123,7 @@ def _case(run: ReportRun, name: str, trajectory: Sequence[Mapping[str, Any]], ga
         "id": name,
         "gain": gain,
         "step": number,
-        "question": _question(run, name),
+        "question": _question(run, shard, name),
         "turns": [
             _turn("chosen", by_draw.get(critique["chosen"])),
             _turn("rejected", by_draw.get(critique["rejected"])),
@@ -134,19 +138,15 @@ def _turn(title: str, row: Mapping[str, Any] | None) -> tuple[str, str | None, f
     return (title, None, None) if row is None else (title, row["response"], row["reward"])
 
 
-def _question(run: ReportRun, name: str) -> str:
-    folder = run.record.folder
-    for part in folder.names("results", ".parquet"):
-        found = folder.read_table(f"results/{part}", ["id", "prompt"], filters=[("id", "=", name)]).to_pylist()
-        if found:
-            prompt = found[0]["prompt"]
-            return prompt if isinstance(prompt, str) else "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt)
-    return ""
+def _question(run: ReportRun, shard: int, name: str) -> str:
+    rows = run.recorded.results(shard, ["id", "prompt"])
+    prompt = rows.filter(pc.equal(rows.column("id"), name)).column("prompt")[0].as_py()
+    return prompt if isinstance(prompt, str) else "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt)
 
 
 def _budget(run: ReportRun) -> Section:
     """Where an adaptive budget went, round by round, and the ledger."""
-    folder = run.record.folder
+    folder = run.recorded.folder
     drawn: dict[str, int] = {}
     rounds: dict[int, dict[str, float]] = defaultdict(lambda: {"prompts": 0, "with": 0, "granted": 0, "expected": 0.0})
     for part in folder.names("grants", ".parquet"):
@@ -163,7 +163,7 @@ def _budget(run: ReportRun) -> Section:
         "kind": "budget",
         "run": run.name,
         "policy": run.config.policy.name,
-        "ledger": run.record.summary["budget"],
+        "ledger": run.summary["budget"],
         "rounds": sorted(rounds.items()),
         "plot": Markup(figures.histograms([("draws", list(drawn.values()))])),
     }

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -90,8 +90,11 @@ class RowTable:
         return self._columns[name]
 
     def _rows(self, chosen: Sequence[int]) -> RowTable:
-        pick: Callable[[list[Any]], Iterator[Any]] = lambda values: map(list(values).__getitem__, chosen)  # noqa: E731
-        return RowTable({name: list(pick(values)) for name, values in self._columns.items()}, len(chosen))
+        def pick(column: Column) -> list[Any]:
+            values = list(column)
+            return [values[i] for i in chosen]
+
+        return RowTable({name: pick(column) for name, column in self._columns.items()}, len(chosen))
 
     def take(self, chosen: Sequence[int]) -> RowTable:
         """Rows by number."""
