@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.autoscaler.sdk import request_resources
 
 from actors.footprint import gpu_memory, least_memory
 from actors.generator import Generator
@@ -26,6 +27,8 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TOKENIZERS_PARALLELISM": "false",  # one tokenizer per process; its own threads only fight the engines'
 }
+NODES_S = 1.0
+"""How often it is looked whether nodes that were asked for have joined."""
 STOP_S = 30.0
 STATS_S = 5.0
 FREE_S = 10.0
@@ -83,6 +86,7 @@ class Cluster:
             actor = ray.remote(self._actors[kind]).options(
                 num_gpus=gpus,
                 num_cpus=config.cpus,
+                resources=dict(config.resources) or None,
                 max_restarts=-1,
                 max_task_retries=0,
                 max_concurrency=1000,
@@ -91,20 +95,16 @@ class Cluster:
             self._needs[name] = [self._need(kind, config)] * config.replicas
         return self._replicas[name], paths
 
-    def check_room(self, models: Models) -> int:
-        """How many shards may be in flight at once beside the replicas, so that none keeps a replica out; at least 1.
+    def check_room(self, models: Models) -> None:
+        """Raises, where Ray would wait for ever, unless the cluster has room within ``cluster.node_wait_s``.
 
-        Raises at once, where Ray would wait for ever: ``ConfigError`` if the cluster can't hold the replicas and one
-        runner (node by node, with their GPUs, CPUs and what is known of their memory), ``RunFailed`` if others use it.
+        ``ConfigError`` if it can't hold the replicas and one runner (node by node, with their GPUs, CPUs, custom
+        resources and what is known of their memory), ``RunFailed`` if others use it.
         """
-        new = [
-            self._need(kind, config)
-            for kind, config in models.items()
-            if f"{kind} {config!r}" not in self._replicas
-            for _ in range(config.replicas)
-        ]
-        held = [need for needs in self._needs.values() for need in needs]
-        runner = Need("runner", self._config.runner_cpus)
+        new, held, runner = self._new(models), self._held(), self._runner()
+        if self._config.node_wait_s > 0:
+            more = [runner] * (self._config.shards_in_flight - 1)
+            _await_nodes([*new, *held, runner], more, self._config.node_wait_s)
         rooms = _rooms()
         if (lacking := place(rooms, [*new, *held])) or (lacking := place(rooms, [runner])):
             raise ConfigError(shortage(_rooms(), [*new, *held, runner], lacking))
@@ -113,7 +113,31 @@ class Cluster:
                 self._check_gpu_memory(kind, config)
         else:
             _await_free([*new, runner])
-        return 1 + runners(rooms, runner.cpus)
+
+    def runners(self, models: Models) -> int:
+        """How many shards may be in flight now, so that none keeps a replica out; at least 1, at most as configured.
+
+        Those that find no room bring nodes where ``cluster.node_wait_s`` says that some may come.
+        """
+        most = self._config.shards_in_flight
+        if self._config.node_wait_s > 0:
+            return most
+        rooms = _rooms()
+        for need in [*self._new(models), *self._held()]:
+            place(rooms, [need])  # one whose node was lost may have nowhere to go now
+        return max(1, min(most, runners(rooms, self._runner())))
+
+    def _new(self, models: Models) -> list[Need]:
+        """What replicas take that are yet to be started."""
+        named = ((f"{kind} {config!r}", kind, config) for kind, config in models.items())
+        found = [[self._need(kind, c)] * c.replicas for name, kind, c in named if name not in self._replicas]
+        return [need for needs in found for need in needs]
+
+    def _held(self) -> list[Need]:
+        return [need for needs in self._needs.values() for need in needs]
+
+    def _runner(self) -> Need:
+        return Need("runner", self._config.runner_cpus, resources=self._config.runner_resources)
 
     def stats(self, models: Models) -> dict[str, list[dict[str, Any]]]:
         """What each replica has served and how it is set, by kind; an empty dict for one that doesn't answer."""
@@ -162,7 +186,7 @@ class Cluster:
     def _need(self, kind: str, config: GeneratorConfig | RewardConfig) -> Need:
         gpus = self._gpus(kind, config)
         memory = 0.0 if gpus else least_memory(config, on_gpu=False)
-        return Need(kind, config.cpus, gpus, memory)
+        return Need(kind, config.cpus, gpus, memory, config.resources)
 
     def _gpus(self, kind: str, config: GeneratorConfig | RewardConfig) -> float:
         ranks = int(getattr(config, "tensor_parallel_size", 1))
@@ -191,8 +215,22 @@ def _rooms() -> list[Room]:
         if node["Alive"]:
             have = node["Resources"]
             gpus = [1.0] * int(have.get("GPU", 0.0))
-            found.append(Room(have.get("CPU", 0.0), gpus, have.get("memory", float("inf"))))
+            found.append(Room(have.get("CPU", 0.0), gpus, have.get("memory", float("inf")), dict(have)))
     return found
+
+
+def _await_nodes(needs: Sequence[Need], more: Sequence[Need], seconds: float) -> None:
+    """Asks the cluster's autoscaler for nodes, if it has one, and gives those that are missing time to join.
+
+    ``more``: what is asked for, but not waited for.
+    """
+    end = time.monotonic() + seconds
+    request_resources(bundles=[bundle for need in (*needs, *more) if (bundle := need.bundle)])
+    try:
+        while place(_rooms(), needs) is not None and time.monotonic() < end:
+            time.sleep(NODES_S)
+    finally:
+        request_resources(bundles=[])  # from now on those that wait for a node ask for it
 
 
 def _await_free(needs: Sequence[Need]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors import foresight
 from actors.cluster import Cluster
@@ -31,6 +33,8 @@ from pipeline.storage.source import Source, inspect
 
 TICK_S = 0.5
 CANCEL_S = 10.0
+ROOM_S = 5.0
+"""How often it is looked for how many nodes of the graph there is room."""
 
 
 class Executor:
@@ -51,7 +55,7 @@ class Executor:
         self._scheduler: Any = None
         self._live: dict[str, dict[str, float]] = {}
         self._connected = False
-        self._in_flight = config.cluster.shards_in_flight
+        self._in_flight, self._looked = 1, float("-inf")
         self.warnings: list[str] = []
         """What ``prepare`` foresees of rows that will fail, for a person."""
 
@@ -97,11 +101,10 @@ class Executor:
         self._report()
         if not self._schedule.graph.finished:
             self._cluster.connect()
-            room = self._cluster.check_room(self._config.models)
-            self._in_flight = min(self._config.cluster.shards_in_flight, room)
+            self._cluster.check_room(self._config.models)
             self._connected = True
             self._session.engines_before = self._cluster.stats(self._config.models)
-            self._scoreboard = Scoreboard.options(num_cpus=0).remote()  # type: ignore[attr-defined]
+            self._scoreboard = Scoreboard.options(**_beside_driver()).remote()  # type: ignore[attr-defined]
             try:
                 self._loop()
             finally:
@@ -118,7 +121,7 @@ class Executor:
 
     def _loop(self) -> None:
         while not self._schedule.graph.finished:
-            while len(self._running) < self._in_flight and (node := self._schedule.graph.begin()):
+            while len(self._running) < self._most() and (node := self._schedule.graph.begin()):
                 self._submit(node)
             if not self._running:
                 raise RunFailed("no node is ready and none is running: the graph is stuck")
@@ -126,6 +129,12 @@ class Executor:
             for ref in done:
                 self._take(ref, self._running.pop(ref))
             self._tick()
+
+    def _most(self) -> int:
+        """How many nodes may run at once now: machines may come and go."""
+        if time.monotonic() - self._looked >= ROOM_S:
+            self._in_flight, self._looked = self._cluster.runners(self._config.models), time.monotonic()
+        return self._in_flight
 
     def _submit(self, node: Node) -> None:
         spec, cpus = self._spec, self._config.cluster.runner_cpus
@@ -138,7 +147,7 @@ class Executor:
             ref = task.remote(spec, node, self._schedule.parts_for(node), replicas, self._scoreboard)
         elif isinstance(node, Allocate):
             if self._scheduler is None:
-                self._scheduler = BudgetScheduler.options(num_cpus=0, max_restarts=-1).remote()  # type: ignore[attr-defined]
+                self._scheduler = BudgetScheduler.options(**_beside_driver()).remote()  # type: ignore[attr-defined]
             ref = self._scheduler.allocate.remote(spec, node, self._schedule.shown_by(node))
         else:
             assert isinstance(node, Collect)
@@ -167,10 +176,11 @@ class Executor:
         self._lease.check()
         if self._scoreboard is not None:
             done, _ = ray.wait([ref := self._scoreboard.read.remote()], timeout=TICK_S)
-            if done:
-                board: dict[str, dict[str, float]] = ray.get(ref)
-                running = {node.name for node in self._running.values()}
-                self._live = {name: counts for name, counts in board.items() if name in running}
+            with contextlib.suppress(ray.exceptions.RayActorError):  # it is started again; nodes post every second
+                if done:
+                    board: dict[str, dict[str, float]] = ray.get(ref)
+                    running = {node.name for node in self._running.values()}
+                    self._live = {name: counts for name, counts in board.items() if name in running}
         self._report()
 
     def _report(self, finished: bool = False) -> None:
@@ -206,6 +216,12 @@ class Executor:
         tables += [dataclasses.replace(f, name=f"{journal}/{f.name}") for f in self._journal.own_files()]
         commit_run(self.folder, self._spec.plan, [*tables, self.folder.write_json("summary.json", summary)])
         return summary
+
+
+def _beside_driver() -> dict[str, Any]:
+    """Options of actors that the run can't do without for long: where its driver is, they go only when it does."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
 
 
 def _take(folder: Folder) -> Lease:

@@ -28,13 +28,17 @@ SLACK = 8
 RESTART_PAUSE_S = 0.5
 MAX_PAUSE_S = 10.0
 RESTART_S = 120.0
-"""How long a replica may be away before it counts as gone: time to begin on a busy node, not to die at every load."""
+"""How long a pool may be without any replica: time for one to begin on a busy node, not to die at every load."""
 
 OnReply = Callable[[Any], None]
 
 
 class PoolLost(Exception):
-    """No replica is left, or the engine can't start; the node fails with this."""
+    """The engine can't start; the node fails with this, and the run with it."""
+
+
+class ReplicasAway(PoolLost):
+    """No replica has come back for a long time; the node fails with this. What it leaves may make room for one."""
 
 
 @dataclass(slots=True)
@@ -77,6 +81,8 @@ class Pool:
         self.deaths = 0
         self.resent = 0
         self.on_lost: Callable[[], None] = lambda: None
+        self.node_wait_s = 0.0
+        """How long a machine may take to join that a replica finds its place on."""
 
     def start(self) -> None:
         """Has every replica load its model, and begins to listen. Calling it again does nothing."""
@@ -202,8 +208,11 @@ class Pool:
                 work.deaths -= 1
 
     async def _begin(self, replica: _Replica) -> None:
-        """Has the replica load its model. Raises ``PoolLost`` if it dies on every try, or isn't there for too long."""
-        deaths, tries, patience = 0, 0, time.monotonic() + RESTART_S
+        """Has the replica load its model. Raises ``PoolLost`` if it dies on every try.
+
+        One that is away (its machine is lost, say, and no other has room) is waited for as long as others are there.
+        """
+        deaths, tries, begun = 0, 0, time.monotonic()
         while True:
             try:
                 await replica.actor.start.remote()
@@ -213,9 +222,12 @@ class Pool:
             except RayActorError as error:
                 # unavailable is no death: Ray is at it, which takes its time on a busy node
                 deaths += not isinstance(error, ActorUnavailableError)
-                if deaths == self._attempts or time.monotonic() > patience:
-                    raise PoolLost(f"a replica did not come back: {error}") from error
                 replica.alive = False
+                if deaths == self._attempts:
+                    raise PoolLost(f"a replica did not come back: {error}") from error
+                wait_s = max(RESTART_S, self.node_wait_s)
+                if time.monotonic() > begun + wait_s and not any(r.alive for r in self._replicas):
+                    raise ReplicasAway(f"a replica did not come back within {wait_s:g} s: {error}") from error
             await asyncio.sleep(min(RESTART_PAUSE_S * 2**tries, MAX_PAUSE_S))
             tries += 1
         if replica.in_flight and not replica.alive:  # sent to it while it loaded, before it died

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 NEGLIGIBLE = 1e-6
@@ -11,21 +11,35 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one replica takes, all of it on one node. ``gpus``: whole ones, or a share of one. ``memory``: bytes."""
+    """What one replica takes, all of it on one node. ``gpus``: whole ones, or a share of one. ``memory``: bytes.
+
+    ``resources``: Ray's custom ones, by name.
+    """
 
     kind: str
     cpus: float
     gpus: float = 0.0
     memory: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What Ray's autoscaler is to find a node for."""
+        everything = {"CPU": self.cpus, "GPU": self.gpus, **self.resources}
+        return {name: amount for name, amount in everything.items() if amount > 0}
 
 
 @dataclass(slots=True)
 class Room:
-    """What a node has left. ``gpus``: the free share of each, in [0, 1]. ``memory``: bytes."""
+    """What a node has left. ``gpus``: the free share of each, in [0, 1]. ``memory``: bytes.
+
+    ``resources``: the other ones, by name.
+    """
 
     cpus: float
     gpus: list[float] = field(default_factory=list)
     memory: float = float("inf")
+    resources: dict[str, float] = field(default_factory=dict)
 
 
 def place(rooms: Sequence[Room], needs: Sequence[Need]) -> Need | None:
@@ -42,14 +56,18 @@ def place(rooms: Sequence[Room], needs: Sequence[Need]) -> Need | None:
             best.gpus[i] -= min(need.gpus, 1.0)
         best.cpus -= need.cpus
         best.memory -= need.memory
+        for name, amount in need.resources.items():
+            best.resources[name] -= amount
     return None
 
 
-def runners(rooms: Sequence[Room], cpus: float) -> int:
-    """How many tasks of so many CPUs the rooms still hold at once."""
-    if cpus <= 0:
-        return 10**9
-    return sum(int((room.cpus + NEGLIGIBLE) / cpus) for room in rooms)
+def runners(rooms: Sequence[Room], runner: Need) -> int:
+    """How many tasks that need so much the rooms still hold at once. GPUs and memory are not looked at."""
+    takes = {"CPU": runner.cpus, **runner.resources}
+    takes = {name: amount for name, amount in takes.items() if amount > 0}
+    left = [{**room.resources, "CPU": room.cpus} for room in rooms]
+    fitting = ([int((have.get(n, 0.0) + NEGLIGIBLE) / amount) for n, amount in takes.items()] for have in left)
+    return sum(min(counts, default=10**9) for counts in fitting)
 
 
 def shortage(rooms: Sequence[Room], needs: Sequence[Need], lacking: Need) -> str:
@@ -66,6 +84,12 @@ def shortage(rooms: Sequence[Room], needs: Sequence[Need], lacking: Need) -> str
                 f"too few {name}: {who} need {need:g}, the cluster has {have:g}; lower {replica_keys(needs, 'or')}, "
                 f"or what each takes ({', '.join(f'{kind}.{key}' for kind in kinds)}), or add nodes"
             )
+    for name in sorted({name for need in needs for name in need.resources}):
+        need = sum(n.resources.get(name, 0.0) for n in needs)
+        have = sum(r.resources.get(name, 0.0) for r in rooms)
+        if need > have + NEGLIGIBLE:
+            keys = _listed(sorted({_resources_key(n.kind) for n in needs if name in n.resources}), "or")
+            return f"too little of resource {name!r}: {who} need {need:g}, the nodes have {have:g}; see {keys}"
     need, have = sum(n.memory for n in needs), sum(r.memory for r in rooms)
     if need > have or lacking.memory > max(r.memory for r in rooms):
         return (
@@ -78,6 +102,8 @@ def shortage(rooms: Sequence[Room], needs: Sequence[Need], lacking: Need) -> str
     takes = f"{lacking.gpus:g} GPUs and {lacking.cpus:g} CPUs"
     if lacking.memory:
         takes += f" and at least {lacking.memory / GIB:.1f} GiB"
+    if lacking.resources:
+        takes += f" and {', '.join(f'{amount:g} {name}' for name, amount in lacking.resources.items())}"
     return (
         f"too little room on any one node: a {lacking.kind} takes {takes}, and beside the others no node has that "
         f"(nodes: {nodes}{' ...' if len(rooms) > 4 else ''}); lower {replicas} or "
@@ -95,13 +121,18 @@ def _kinds(needs: Sequence[Need]) -> list[str]:
     return ["generator", *(["critic"] if any(n.kind == "critic" for n in needs) else []), "reward"]
 
 
+def _resources_key(kind: str) -> str:
+    return "cluster.runner_resources" if kind == "runner" else f"{kind}.resources"
+
+
 def _listed(words: Sequence[str], last: str) -> str:
-    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else words[0]
 
 
 def _fits(room: Room, need: Need) -> bool:
     enough = need.cpus <= room.cpus + NEGLIGIBLE and need.memory <= room.memory + NEGLIGIBLE
-    return enough and _gpus(room, need) is not None
+    special = all(amount <= room.resources.get(name, 0.0) + NEGLIGIBLE for name, amount in need.resources.items())
+    return enough and special and _gpus(room, need) is not None
 
 
 def _gpus(room: Room, need: Need) -> list[int] | None:

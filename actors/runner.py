@@ -74,7 +74,7 @@ class Runner:
             for name, section in config.models.items()
         }
         for pool in self._pools.values():
-            pool.on_lost = self._wake.set
+            pool.on_lost, pool.node_wait_s = self._wake.set, config.cluster.node_wait_s
         self._driver = Driver(turns=_turns(config.cluster.segment, node.segment))
         self._prompts: dict[str, Prompt] = {}
         self._outcomes: dict[str, Outcome | Suspended] = {}
@@ -253,7 +253,8 @@ class Runner:
 
 def _lost(name: str, error: BaseException) -> BaseException:
     """Why a pool was lost, in the words of its section."""
-    return PoolLost(plugin.respelled(str(error), name)) if name == "critic" and isinstance(error, PoolLost) else error
+    ours = name == "critic" and isinstance(error, PoolLost)
+    return type(error)(plugin.respelled(str(error), name)) if ours else error
 
 
 def _turns(segment: int | None, number: int) -> int | None:

@@ -93,7 +93,7 @@ class Schedule:
         self._tries[node.name] += 1
         cause = getattr(error, "cause", None) or error
         tries = self._tries[node.name]
-        if tries >= self._spec.config.cluster.attempts or type(cause).__name__ == "PoolLost":
+        if tries >= self._spec.config.cluster.attempts or type(cause).__name__ == "PoolLost":  # not ReplicasAway
             raise RunFailed(f"{node.name} failed {tries} time(s), last with: {cause}{hint}") from error
         self._parts = self._journal.parts()  # it may have died between its journal's commit and its own
         self.graph.release(node)

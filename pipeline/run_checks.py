@@ -14,6 +14,8 @@ FORMS = ("conversational", "text")
 LENGTHS = ("characters", "tokens")
 TEMPLATES = ("auto", "chat", "raw")
 THINK = ("strip", "keep")
+RAYS_OWN = ("CPU", "GPU", "memory")
+"""Resources that every machine of a cluster has, by Ray's names."""
 
 
 def check_run(run: RunConfig) -> None:
@@ -135,9 +137,18 @@ def _check_amounts(run: RunConfig) -> None:
         *((f"{name}.gpus", model.gpus) for name, model in run.models.items()),
         ("cluster.runner_cpus", run.cluster.runner_cpus),
         ("cluster.flush_s", run.cluster.flush_s),
+        ("cluster.node_wait_s", run.cluster.node_wait_s),
     ):
         if amount is not None and not 0 <= amount < math.inf:
             raise ConfigError(f"{key} = {amount}: it must be a number of at least 0")
+    resources = {f"{name}.resources": model.resources for name, model in run.models.items()}
+    for key, taken in (resources | {"cluster.runner_resources": run.cluster.runner_resources}).items():
+        for name, amount in taken.items():
+            if name in RAYS_OWN or not 0 < amount < math.inf:
+                raise ConfigError(
+                    f"{key}.{name} = {amount}: give a positive amount of a resource that machines were started with"
+                    f" ({', '.join(RAYS_OWN)} have keys of their own)"
+                )
     for section, model in run.models.items():
         for key in ("load_s", "hang_s"):
             seconds = getattr(model, key)

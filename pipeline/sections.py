@@ -99,9 +99,10 @@ class GeneratorConfig:
 
     ``max_tokens`` caps the *whole* response. ``seed_requests``: give every request its own seed, so that the same
     draw has the same tokens in every run. ``gpus``: per replica; by default one per tensor-parallel rank where
-    the cluster has GPUs, else 0. ``max_in_flight``: requests a runner may have at one replica. ``load_s``: how long
-    a model may take to load. ``hang_s``: a replica that has requests and finishes no token of any for so long is
-    ended and started again (null: never).
+    the cluster has GPUs, else 0. ``resources``: Ray's custom resources that a replica takes as well, by name; only
+    nodes that offer them get one. ``max_in_flight``: requests a runner may have at one replica. ``load_s``: how long a
+    model may take to load. ``hang_s``: a replica that has requests and finishes no token of any for so long is ended
+    and started again (null: never).
     """
 
     engine: str = "auto"
@@ -113,6 +114,7 @@ class GeneratorConfig:
     seed_requests: bool = True
     gpus: float | None = None
     cpus: float = 0.5
+    resources: dict[str, float] = field(default_factory=dict)
     threads: int | None = None
     max_in_flight: int = 256
     load_s: float | None = 3600.0
@@ -146,6 +148,7 @@ class RewardConfig:
     think: str = "strip"
     gpus: float | None = None
     cpus: float = 0.5
+    resources: dict[str, float] = field(default_factory=dict)
     threads: int | None = None
     max_in_flight: int = 512
     load_s: float | None = 3600.0
@@ -190,15 +193,20 @@ class ClusterConfig:
     ``shards_in_flight``: nodes of the graph that run at once. ``attempts``: tries of a node or a request before
     it counts as failed. ``segment``: how many steps in series a row makes in one node, at least 1 (null: all): long
     chains are nodes one after another, each of which can be looked at. ``flush_s``: a finished draw is on disk after
-    at most about this long.
+    at most about this long. ``runner_cpus``, ``runner_resources``: what a runner takes of its machine (Ray's custom
+    resources by name). ``node_wait_s``: how long machines may take to join, for a run to begin where there are too few,
+    and for a replica that lost its own; set it where they come when they are asked for (0: too few are an error at
+    once, and a lost one is waited for two minutes).
     """
 
     address: str | None = None
     shards_in_flight: int = 4
     runner_cpus: float = 0.25
+    runner_resources: dict[str, float] = field(default_factory=dict)
     attempts: int = 3
     segment: int | None = 256
     flush_s: float = 0.2
+    node_wait_s: float = 0.0
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from actors.mailbox import Failure, Mailbox
-from actors.pool import Pool, PoolLost
+from actors.pool import Pool, PoolLost, ReplicasAway
 
 
 class Remote:
@@ -262,6 +262,46 @@ def test_a_replica_that_is_being_restarted_is_waited_for(
         assert isinstance(lost, PoolLost)
         assert "did not come back" in str(lost)
         assert starts <= 3
+
+
+@pytest.mark.parametrize("others_live", [True, False])
+def test_a_replica_without_a_machine_is_waited_for_as_long_as_others_serve(
+    monkeypatch: pytest.MonkeyPatch, others_live: bool
+) -> None:
+    monkeypatch.setattr("actors.pool.RESTART_PAUSE_S", 0.001)
+    monkeypatch.setattr("actors.pool.MAX_PAUSE_S", 0.01)
+    monkeypatch.setattr("actors.pool.RESTART_S", 0.1)
+    nowhere = ActorUnavailableError("no node has room", None)
+
+    async def main() -> tuple[list[str], Any, int]:
+        away = FakeActor(away=30, absence=nowhere)
+        pool, replies = pool_of([away, FakeActor(away=0 if others_live else 10**6, absence=nowhere)]), []
+        for i in range(8):
+            pool.submit(i, "row", replies.append)
+        await until(lambda: pool.lost is not None or (away.starts > 30 and len(replies) == 8))
+        await pool.close()
+        return replies, pool.lost, away.starts
+
+    replies, lost, starts = drive(main)
+    if others_live:
+        assert (len(replies), lost, starts) == (8, None, 31)
+    else:
+        assert isinstance(lost, ReplicasAway)
+
+
+def test_a_machine_may_take_longer_to_join_where_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.pool.RESTART_PAUSE_S", 0.001)
+    monkeypatch.setattr("actors.pool.RESTART_S", 0.0)
+
+    async def main() -> list[str]:
+        pool, replies = pool_of([FakeActor(away=7, absence=ActorUnavailableError("no node has room", None))]), []
+        pool.node_wait_s = 600.0
+        pool.submit("q", "row", replies.append)
+        await until(lambda: bool(replies) or pool.lost is not None)
+        await pool.close()
+        return replies
+
+    assert drive(main) == ["reply to q"]
 
 
 def test_an_engine_that_cannot_start_says_why() -> None:

@@ -62,15 +62,36 @@ def test_what_is_placed_was_there(nodes: list[tuple[int, int]], wants: list[tupl
 def test_runners_take_what_the_replicas_leave() -> None:
     rooms = [Room(2.0), Room(1.0)]
     assert place(rooms, [Need("g", 0.5), Need("r", 0.5)]) is None
-    assert runners(rooms, 0.25) == 8
-    assert runners(rooms, 0.75) == 2
-    assert runners(rooms, 0) > 10**6
+    assert runners(rooms, Need("runner", 0.25)) == 8
+    assert runners(rooms, Need("runner", 0.75)) == 2
+    assert runners(rooms, Need("runner", 0)) > 10**6
+    rooms = [Room(2.0, resources={"rows": 3.0, "CPU": 8.0}), Room(1.0, resources={"rows": 9.0}), Room(8.0)]
+    assert runners(rooms, Need("runner", 0.25, resources={"rows": 1.0})) == 3 + 4
+    assert runners(rooms, Need("runner", 0, resources={"rows": 2.0})) == 1 + 4
 
 
 def test_memory_is_of_one_node() -> None:
     half = Need("generator", 0.5, memory=6 * GIB)
     assert place([Room(8.0, memory=10 * GIB), Room(8.0, memory=10 * GIB)], [half, half]) is None
     assert place([Room(8.0, memory=10 * GIB)], [half, half]) == half
+
+
+def test_custom_resources_are_of_one_node_too() -> None:
+    drawing, scoring = Need("generator", 0.5, resources={"fast": 1.0}), Need("reward", 0.5, resources={"fast": 0.5})
+    rooms = [Room(8.0), Room(8.0, resources={"fast": 2.0})]
+    assert place(rooms, [scoring, drawing, scoring]) is None
+    assert rooms[1].resources == {"fast": 0.0}
+    assert rooms[0].cpus == 8
+    assert place(rooms, [scoring]) == scoring
+    assert drawing.bundle == {"CPU": 0.5, "fast": 1.0}
+    needs = [drawing, drawing, Need("runner", 0.25)]
+    assert shortage([Room(8.0, resources={"fast": 1.0}), Room(8.0)], needs, drawing) == (
+        "too little of resource 'fast': 2 generator and 0 reward replicas and a runner need 2, the nodes have 1; see "
+        "generator.resources"
+    )
+    wide = Need("runner", 9, resources={"fast": 1.0})
+    said = shortage([Room(8.0, resources={"fast": 2.0}), Room(8.0)], [wide], wide)
+    assert "a runner takes 0 GPUs and 9 CPUs and 1 fast, and beside the others no node has that" in said
 
 
 def test_a_shortage_names_the_resource_and_the_keys() -> None:

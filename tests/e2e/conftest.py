@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from actors.cluster import Cluster
 from actors.executor import Executor
 from pipeline.config import load
 from pipeline.sections import ClusterConfig
+from tests.e2e.job_cluster import JobCluster, job_cluster
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +39,16 @@ def ray_cluster() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def head() -> Iterator[JobCluster]:
+    """A cluster of its own with a job API, to which machines can be added. Ray's socket names must be short."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
+        job_cluster(Path(folder)) as up,
+    ):
+        yield up
 
 
 def write_prompts(path: Path, rows: int) -> str:

@@ -1,0 +1,94 @@
+"""A submitted run on several machines, one of which is lost in mid-run: what was there goes on elsewhere."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pipeline.storage.folder import Folder
+from pipeline.storage.lease import current
+from tests.e2e.commands import lines, wait_for
+from tests.e2e.conftest import align, candidates, settings, table, write_prompts
+from tests.e2e.job_cluster import JobCluster, Machine, run, submitted
+from tests.e2e.run_directory import verified
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+PLACES = [
+    "generator.replicas=2",
+    "generator.resources.draws=1",
+    "reward.resources.scores=1",
+    "cluster.runner_resources.rows=1",
+    "cluster.runner_cpus=0.1",
+]
+
+
+def test_a_run_survives_the_loss_of_a_machine(head: JobCluster, ray_cluster: None, tmp_path: Path) -> None:
+    prompts = write_prompts(tmp_path / "p.jsonl", 24)
+    log, out, whole = tmp_path / "draws.log", tmp_path / "out", tmp_path / "whole"
+    run_settings = ["method.n=16", "data.shard_rows=6"]
+    align(*settings(whole, prompts, *run_settings))
+
+    slow = [f"generator.log={log}", "generator.latency_s=0.5", "generator.max_in_flight=2", "cluster.flush_s=0.05"]
+    with ExitStack() as machines:
+        stays = machines.enter_context(head.machine(2, draws=1, rows=1))
+        goes = machines.enter_context(head.machine(2, draws=1, rows=2, scores=1))
+        command = ["submit", head.dashboard, "align", *settings(out, prompts, *run_settings, *PLACES, *slow)]
+        job = submitted(run(*command, "cluster.node_wait_s=60"))  # the machines may be yet to join
+        wait_for(lambda: lines(log) >= 40 and len(writers(log)) == 2)
+        assert {on(process, stays, goes) for process in writers(log)} == {0, 1}
+        assert on(driver(out), head.head) == 0, "the job's driver is not on the head"
+
+        goes.kill()
+        assert json.loads(run("status", str(out), "--json").stdout)["state"] == "running"
+        comes = machines.enter_context(head.machine(2, draws=1, rows=2, scores=1))
+        assert run("logs", head.dashboard, job, "--wait").returncode == 3  # one prompt is empty
+        assert "replicas" in run("status", str(out)).stdout, "status doesn't tell of those that died"
+        assert any(on(process, comes) == 0 for process in writers(log)), "nobody drew on the machine that came"
+
+    assert table(out, "results").equals(table(whole, "results"))
+    assert candidates(out) == candidates(whole)
+    assert verified(out)
+
+
+def test_a_job_without_its_machine_can_be_cancelled_and_goes_on_with_another(
+    head: JobCluster, ray_cluster: None, tmp_path: Path
+) -> None:
+    prompts = write_prompts(tmp_path / "p.jsonl", 6)
+    log, out, whole = tmp_path / "draws.log", tmp_path / "out", tmp_path / "whole"
+    align(*settings(whole, prompts))
+    places = [f"{section}.resources.all=1" for section in ("generator", "reward")]
+    command = ["submit", head.dashboard, "align", *settings(out, prompts, *places)]
+    with ExitStack() as machines:
+        goes = machines.enter_context(head.machine(2, all=2))
+        slow = [f"generator.log={log}", "generator.latency_s=1", "generator.max_in_flight=2", "cluster.node_wait_s=60"]
+        job = submitted(run(*command, *slow))
+        wait_for(lambda: lines(log) >= 6)
+        goes.kill()
+        stopped = run("cancel", head.dashboard, job)
+        assert (stopped.returncode, "is stopped" in stopped.stdout) == (0, True), stopped.stderr
+        short = run(*command, "--wait")
+        assert (short.returncode, "too little of resource 'all'" in short.stdout) == (2, True), short.stdout
+        machines.enter_context(head.machine(2, all=2))
+        assert run(*command, "cluster.node_wait_s=60", "--wait").returncode == 3  # one prompt is empty
+    assert table(out, "results").equals(table(whole, "results"))
+    assert candidates(out) == candidates(whole)
+
+
+def writers(log: Path) -> set[int]:
+    """Processes of the generators that have drawn."""
+    return {int(line.split()[0]) for line in log.read_text().splitlines()} if log.exists() else set()
+
+
+def on(process: int, *machines: Machine) -> int | None:
+    """Which of the machines a process runs on."""
+    return next((i for i, m in enumerate(machines) if process in [p.pid for p in m.processes()]), None)
+
+
+def driver(out: Path) -> int:
+    """The process that holds the run's directory."""
+    holder = current(Folder(str(out)))[1]
+    assert holder is not None
+    return holder.pid
