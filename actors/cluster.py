@@ -16,6 +16,7 @@ from ray.autoscaler.sdk import request_resources
 
 from actors.footprint import gpu_memory, least_memory
 from actors.generator import Generator
+from actors.needs import need_of
 from actors.replica import Replica
 from actors.reward_model import RewardModel
 from actors.room import GIB, NEGLIGIBLE, Need, Room, place, replica_keys, runners, shortage
@@ -82,17 +83,17 @@ class Cluster:
         name = f"{kind} {config!r}"
         paths = [f"{logs}/{kind}-{i}.log" for i in range(config.replicas)]
         if name not in self._replicas:
-            gpus = self._gpus(kind, config)
+            need = self._need(kind, config)
             actor = ray.remote(self._actors[kind]).options(
-                num_gpus=gpus,
-                num_cpus=config.cpus,
-                resources=dict(config.resources) or None,
+                num_gpus=need.gpus,
+                num_cpus=need.cpus,
+                resources=dict(need.resources) or None,
                 max_restarts=-1,
                 max_task_retries=0,
                 max_concurrency=1000,
             )
             self._replicas[name] = [actor.remote(config, path) for path in paths]
-            self._needs[name] = [self._need(kind, config)] * config.replicas
+            self._needs[name] = [need] * config.replicas
         return self._replicas[name], paths
 
     def check_room(self, models: Models) -> None:
@@ -141,12 +142,12 @@ class Cluster:
 
     def stats(self, models: Models) -> dict[str, list[dict[str, Any]]]:
         """What each replica has served and how it is set, by kind; an empty dict for one that doesn't answer."""
-        found: dict[str, list[dict[str, Any]]] = {}
-        for kind, config in models.items():
-            refs = [actor.stats.remote() for actor in self._replicas.get(f"{kind} {config!r}", [])]
-            done, _ = ray.wait(refs, num_returns=len(refs), timeout=STATS_S) if refs else ([], [])
-            found[kind] = [_answer(ref) if ref in done else {} for ref in refs]
-        return found
+        return {kind: answered(refs, STATS_S) for kind, refs in self.ask_stats(models).items()}
+
+    def ask_stats(self, models: Models) -> dict[str, list[Any]]:
+        """Where the answers of ``stats`` will be."""
+        there = {kind: self._replicas.get(f"{kind} {config!r}", []) for kind, config in models.items()}
+        return {kind: [actor.stats.remote() for actor in actors] for kind, actors in there.items()}
 
     def release(self, keep: Models) -> None:
         """Ends all replicas but those of ``keep``, so that other models have room."""
@@ -171,7 +172,7 @@ class Cluster:
             ray.kill(actor)
 
     def _check_gpu_memory(self, kind: str, config: GeneratorConfig | RewardConfig) -> None:
-        gpus = self._gpus(kind, config)
+        gpus = self._need(kind, config).gpus
         if not gpus:
             return
         share = 1.0 if gpus < 1 else gpus * getattr(config, "gpu_memory_utilization", 1.0)
@@ -184,28 +185,7 @@ class Cluster:
             )
 
     def _need(self, kind: str, config: GeneratorConfig | RewardConfig) -> Need:
-        gpus = self._gpus(kind, config)
-        memory = 0.0 if gpus else least_memory(config, on_gpu=False)
-        return Need(kind, config.cpus, gpus, memory, config.resources)
-
-    def _gpus(self, kind: str, config: GeneratorConfig | RewardConfig) -> float:
-        ranks = int(getattr(config, "tensor_parallel_size", 1))
-        if config.gpus is None:
-            return float(ranks) if config.local_model and ray.cluster_resources().get("GPU", 0.0) > 0 else 0.0
-        if config.gpus > 1 and config.gpus != int(config.gpus):
-            raise ConfigError(f"{kind}.gpus = {config.gpus:g}: give whole GPUs, or a share of one (less than 1)")
-        if 0 < config.gpus < ranks and ranks > 1:
-            raise ConfigError(
-                f"{kind}.gpus = {config.gpus:g}, but {kind}.tensor_parallel_size = {ranks} takes {ranks}: "
-                f"set {kind}.gpus={ranks}, or leave it out"
-            )
-        utilization = getattr(config, "gpu_memory_utilization", None)
-        if 0 < config.gpus < 1 and utilization is not None and utilization > config.gpus:
-            raise ConfigError(
-                f"{kind}.gpu_memory_utilization = {utilization:g}, but {kind}.gpus = {config.gpus:g} lets others share "
-                f"the GPU: set {kind}.gpu_memory_utilization={config.gpus:g} or less"
-            )
-        return config.gpus
+        return need_of(kind, config, there=ray.cluster_resources().get("GPU", 0.0) > 0)
 
 
 def _rooms() -> list[Room]:
@@ -271,6 +251,12 @@ def _no_cluster(address: str | None, error: BaseException) -> str:
         f"cluster.address = {address!r}: no Ray cluster answers there ({error}); start one with `ray start --head`, "
         "give the address that it prints, or leave cluster.address (and RAY_ADDRESS) out to have one started here"
     )
+
+
+def answered(refs: list[Any], seconds: float) -> list[dict[str, Any]]:
+    """The answers that are there after so long, empty ones in place of the others."""
+    done = set(ray.wait(refs, num_returns=len(refs), timeout=seconds)[0]) if refs else set()
+    return [_answer(ref) if ref in done else {} for ref in refs]
 
 
 def _answer(ref: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors import foresight
 from actors.cluster import Cluster
-from actors.nodes import Scoreboard, run_advance, run_collect
+from actors.metrics import Metrics
+from actors.nodes import Posted, Scoreboard, run_advance, run_collect
 from actors.reporting import Reporter
 from actors.schedule import Schedule
 from actors.scheduler import BudgetScheduler
@@ -54,7 +55,7 @@ class Executor:
         self._scoreboard: Any = None
         self._scheduler: Any = None
         self._live: dict[str, dict[str, float]] = {}
-        self._connected = False
+        self._metrics: Metrics | None = None
         self._in_flight, self._looked = 1, float("-inf")
         self.warnings: list[str] = []
         """What ``prepare`` foresees of rows that will fail, for a person."""
@@ -102,13 +103,15 @@ class Executor:
         if not self._schedule.graph.finished:
             self._cluster.connect()
             self._cluster.check_room(self._config.models)
-            self._connected = True
             self._session.engines_before = self._cluster.stats(self._config.models)
+            self._metrics = Metrics(self.folder.url, self._cluster, self._config.models)
+            self._metrics.served(self._session.engines_before, before=True)
             self._scoreboard = Scoreboard.options(**_beside_driver()).remote()  # type: ignore[attr-defined]
             try:
                 self._loop()
             finally:
                 self._cancel()
+                self._metrics.standing(self._progress(), {})
         summary = self._finish()
         self._report(finished=True)
         self._reporter.end("finished")
@@ -164,6 +167,7 @@ class Executor:
         self._session.nodes.append(node.name)
         self._live.pop(node.name, None)
         self._schedule.complete(node, record)
+        self._measure(node)
 
     def _failed(self, node: Node, error: Exception) -> None:
         if not isinstance(error, RaylignError):
@@ -171,6 +175,15 @@ class Executor:
         hint = f"\nThe engines' own words: {', '.join(self.logs)}" if self.logs else ""
         self._schedule.fail(node, error, hint)
         self._session.retries += 1
+        self._measure(node)
+
+    def _measure(self, node: Node) -> None:
+        """Counts what a node has done, which has ended now, or failed."""
+        assert self._metrics is not None
+        if record := self._schedule.done.get(node.name):
+            self._metrics.work(node.name, record.counts, ended=True)
+        else:
+            self._metrics.retried(node.name)
 
     def _tick(self) -> None:
         self._lease.check()
@@ -178,19 +191,30 @@ class Executor:
             done, _ = ray.wait([ref := self._scoreboard.read.remote()], timeout=TICK_S)
             with contextlib.suppress(ray.exceptions.RayActorError):  # it is started again; nodes post every second
                 if done:
-                    board: dict[str, dict[str, float]] = ray.get(ref)
-                    running = {node.name for node in self._running.values()}
-                    self._live = {name: counts for name, counts in board.items() if name in running}
+                    self._hear(ray.get(ref))
         self._report()
 
-    def _report(self, finished: bool = False) -> None:
+    def _hear(self, board: Mapping[str, Posted]) -> None:
+        """Takes what nodes at work have posted."""
+        running = {node.name for node in self._running.values()}
+        self._live = {name: counts for name, (counts, _) in board.items() if name in running}
+        if self._metrics is not None:
+            for name, counts in self._live.items():
+                self._metrics.work(name, counts)
+            self._metrics.standing(self._progress(), {name: board.get(name, ({}, {}))[1] for name in running})
+            self._metrics.engines()
+
+    def _progress(self, finished: bool = False) -> Progress:
         counts = totals(self._schedule.done.values())
         for live in self._live.values():
             for name, value in live.items():
                 counts[name] += value
         seconds = time.monotonic() - self._session.started
-        progress = Progress(int(counts["ended"]), self._source.rows, counts, seconds, finished)
-        self._reporter.show(progress, {node.name: self._live.get(node.name, {}) for node in self._running.values()})
+        return Progress(int(counts["ended"]), self._source.rows, counts, seconds, finished)
+
+    def _report(self, finished: bool = False) -> None:
+        nodes = {node.name: self._live.get(node.name, {}) for node in self._running.values()}
+        self._reporter.show(self._progress(finished), nodes)
 
     def _cancel(self) -> None:
         """Ends what is still running and lets it write what it has; after a clean run there is nothing."""
@@ -207,8 +231,9 @@ class Executor:
 
     def _finish(self) -> dict[str, Any]:
         config, engines = self._config, {}
-        if self._connected:
+        if self._metrics is not None:
             engines = self._cluster.stats(config.models)
+            self._metrics.served(engines)
         summary = summarize(self._session, self._schedule.done, self._source.rows, engines)
         files = [f for record in self._schedule.done.values() for f in record.files]
         tables = [f for f in files if f.name.startswith(("results/", "rejects/", "grants/"))]

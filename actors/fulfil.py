@@ -227,14 +227,20 @@ class Fulfiller:
             if isinstance(reply, Failure):
                 self._tell(ask, RowError("generate", reply.error_type, plugin.respelled(reply.error, writer.role)))
                 return
-            self._counts["generated_tokens"] += reply.generation.drawn
-            self._counts["prompt_tokens"] += len(prompt) + len(prefix)
-            self._counts["cached_tokens"] += reply.generation.cached_tokens
+            made = reply.generation
+            self._count_tokens(writer.role, made.drawn, len(prompt) + len(prefix), made.cached_tokens)
             on_reply(reply)
 
         seed = ask.key.engine_seed() if writer.config.seed_requests else None
         request = GenerateRequest(prompt + prefix, cap - len(prefix), seed, len(prefix))
         writer.pool.submit(request, ask.row, on_generated)
+
+    def _count_tokens(self, role: Role, generated: int, prompt: int, cached: int) -> None:
+        """In all, and a critic's beside that."""
+        for prefix in ("",) if role == "generator" else ("", f"{role}_"):
+            self._counts[f"{prefix}generated_tokens"] += generated
+            self._counts[f"{prefix}prompt_tokens"] += prompt
+            self._counts[f"{prefix}cached_tokens"] += cached
 
     def _score(self, ask: Ask, draw: str, candidate: Candidate, prompt: Prompt) -> None:
         def on_reward(reply: float | Failure) -> None:

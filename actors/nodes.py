@@ -19,21 +19,24 @@ from pipeline.storage.manifest import NodeRecord, commit_node
 from pipeline.storage.shards import collect, outcomes_name, shard_name, write_shards
 from pipeline.storage.source import Source
 
+Posted = tuple[dict[str, float], dict[str, dict[str, float]]]
+"""A node's counts, and the state of its pools by role."""
+
 
 @ray.remote
 class Scoreboard:
-    """What the running nodes have counted so far. Nothing depends on it but the display."""
+    """What the running nodes have counted so far. Nothing depends on it but displays."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, dict[str, float]] = {}
+        self._posted: dict[str, Posted] = {}
 
-    def post(self, node: str, counts: dict[str, float]) -> None:
-        """Takes a node's counts; the last word counts."""
-        self._counts[node] = counts
+    def post(self, node: str, counts: dict[str, float], queues: dict[str, dict[str, float]]) -> None:
+        """Takes a node's counts and queues; the last word counts."""
+        self._posted[node] = counts, queues
 
-    def read(self) -> dict[str, dict[str, float]]:
-        """Every node's counts."""
-        return self._counts
+    def read(self) -> dict[str, Posted]:
+        """What every node has said."""
+        return self._posted
 
 
 def run_ingest(spec: RunSpec, source: Source, node: Ingest) -> NodeRecord:
@@ -51,8 +54,8 @@ def run_advance(
 ) -> NodeRecord:
     """Advances a shard's programs. ``replicas``: see ``runner.advance``."""
 
-    def report(counts: dict[str, float]) -> None:
-        scoreboard.post.remote(node.name, counts)
+    def report(counts: dict[str, float], queues: dict[str, dict[str, float]]) -> None:
+        scoreboard.post.remote(node.name, counts, queues)
 
     return asyncio.run(advance(spec, node, parts, replicas, report))
 

@@ -101,6 +101,10 @@ class Pool:
         """Requests that are out at replicas."""
         return sum(len(r.in_flight) for r in self._replicas)
 
+    def queues(self) -> dict[str, float]:
+        """How many requests are out at replicas, and how many no replica has taken yet."""
+        return {"in_flight": self.in_flight, "waiting": len(self._waiting)}
+
     async def close(self) -> None:
         """Stops listening."""
         for task in self._tasks:

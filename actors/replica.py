@@ -64,7 +64,8 @@ class Replica(ABC):
     async def stats(self) -> dict[str, Any]:
         """Requests served, seconds in which there was something to serve, and the settings, if it ever started."""
         settings = self._starting.result() if self._starting and self._starting.done() else {}
-        return {"served": self._mailbox.served, "busy_s": self._busy_s, "settings": settings}
+        busy_s = self._busy_s + (time.monotonic() - self._busy_since if self._answering else 0.0)
+        return {"served": self._mailbox.served, "busy_s": busy_s, "settings": settings}
 
     async def stop(self) -> None:
         """Ends the engine and its child processes. What was still wanted of it is dropped first."""

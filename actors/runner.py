@@ -37,7 +37,8 @@ from pipeline.types import Outcome, Prompt, Result, RowError
 FLUSH_SHARE = 0.01
 """Flushes take at most this share of a core: where one takes long, they come less often than ``flush_s``."""
 REPORT_S = 1.0
-Report = Callable[[dict[str, float]], None]
+Report = Callable[[dict[str, float], dict[str, dict[str, float]]], None]
+"""Takes counts, and the state of the pools by role (``metrics.Queues``)."""
 
 
 async def advance(
@@ -214,10 +215,17 @@ class Runner:
     async def _report_often(self) -> None:
         while True:
             await asyncio.sleep(REPORT_S)
-            self._report(self._progress())
+            self._report(self._progress(), {role: pool.queues() for role, pool in self._pools.items()})
 
     def _progress(self) -> dict[str, float]:
-        return {**self._counts, "ended": len(self._outcomes)}
+        return {**self._counts, **self._troubles(), "ended": len(self._outcomes)}
+
+    def _troubles(self) -> dict[str, float]:
+        """Replicas that died and requests that were sent again: in all, and of each role that had any."""
+        pools = self._pools.items()
+        own = {f"{role}_{what}": getattr(pool, what) for role, pool in pools for what in ("deaths", "resent")}
+        found: dict[str, float] = {name: count for name, count in own.items() if count}
+        return found | {w: sum(getattr(pool, w) for _, pool in pools) for w in ("deaths", "resent")}
 
     def _commit(self) -> NodeRecord:
         part = self._writer.commit(self._shard.column(ID).to_pylist())
@@ -233,11 +241,9 @@ class Runner:
         if asked or failed:
             files.append(write_shown(self._folder, self._node.name, asked, failed))
         waiting = sum(self._outcomes[name] == Suspended("grant") for name in suspended)
-        counts: dict[str, float] = {**self._counts, "ended": len(ended)}
+        counts: dict[str, float] = {**self._counts, **self._troubles(), "ended": len(ended)}
         counts["carried"] = sum(self._fulfiller.replies[name] for name in suspended)
-        counts["deaths"] = sum(pool.deaths for pool in self._pools.values())
         counts["runner_cpu_s"] = round(time.process_time() - self._cpu_s, 3)
-        counts["resent"] = sum(pool.resent for pool in self._pools.values())
         outcome = Advanced(waiting=waiting, unfinished=len(suspended) - waiting)
         record = NodeRecord(self._node.name, outcome, tuple(files), counts)
         commit_node(self._folder, self._spec.plan, record)

@@ -18,6 +18,7 @@ COMMANDS = {
     "verify": "proves that a run's output is complete, without duplicates, and unchanged",
     "status": "says where a run stands, while it runs or after",
     "submit": "sends a command to a Ray cluster as a job",
+    "manifest": "writes a run as a RayJob for Kubernetes",
     "jobs": "lists a cluster's jobs",
     "logs": "prints the output of a job",
     "cancel": "stops a job, so that the same command can go on with it",

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from actors.cluster import Cluster
 from actors.executor import Executor
-from jobs.command import guarded, load_arguments
+from jobs.command import REJECTED, guarded, load_arguments
 from jobs.display import Display, closing_table, models
 from pipeline.sections import RunConfig
 
@@ -23,9 +23,8 @@ Later files and overrides win. The same command resumes a run that was interrupt
   raylign align conf/job/demo.yaml out=runs/more method.n=32 journal=runs/first/candidates
 
 Exit status: 0 all rows have a result; 1 the run failed; 2 bad configuration or input, found before any model was
-loaded; 3 finished, with rejected rows (see OUT/rejects).
+loaded; 3 finished, with rejected rows (see OUT/rejects), or 0 with --accept-rejects.
 """
-REJECTED = 3
 
 
 def main(arguments: list[str] | None = None) -> int:

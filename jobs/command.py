@@ -12,6 +12,9 @@ from pipeline.errors import RaylignError
 from pipeline.sections import RunConfig
 
 INTERRUPTED = 130
+REJECTED = 3
+ACCEPT_REJECTS = "--accept-rejects"
+"""For schedulers that take any status but 0 for a failure, and would begin again what is finished."""
 
 
 def load_arguments(arguments: list[str]) -> RunConfig:
@@ -25,13 +28,17 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def guarded(name: str, usage: str, arguments: list[str], work: Callable[[list[str]], int]) -> int:
-    """Runs a command's work; returns its exit status. SIGTERM is treated as Ctrl-C: stop cleanly, resume later."""
+    """Runs a command's work; returns its exit status. SIGTERM is treated as Ctrl-C: stop cleanly, resume later.
+
+    With ``--accept-rejects`` rejected rows are no reason for another status than 0.
+    """
     if any(a in ("-h", "--help") for a in arguments):
         print(usage.strip())
         return 0
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return work(arguments)
+        status = work([a for a in arguments if a != ACCEPT_REJECTS])
+        return 0 if status == REJECTED and ACCEPT_REJECTS in arguments else status
     except RaylignError as error:
         print(f"raylign {name}: {error}", file=sys.stderr)
         return error.exit_status

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from actors.chat_template import ModelText
 from actors.cluster import Cluster
-from jobs.align import REJECTED, align
-from jobs.command import guarded, split
+from jobs.align import align
+from jobs.command import REJECTED, guarded, split
 from jobs.display import models
 from pipeline.config import build, merge
 from pipeline.errors import ConfigError

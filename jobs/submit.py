@@ -49,7 +49,7 @@ def _work(arguments: list[str]) -> int:
     address, command, rest = parse([a for a in arguments if a not in (*WAIT, "wait=false")])
     settings = CHECKS[command](rest)
     address = address or (settings.get("cluster") or {}).get("address")
-    settings, local = placed(settings if command == "backtest" else _in_job(settings))
+    settings, local = placed(settings if command == "backtest" else in_job(settings))
     for path in local:
         print(f"warning: every node of the cluster must see the same under {path}", file=sys.stderr)
     client = job_api.connect(address)
@@ -115,7 +115,7 @@ def _backtest(arguments: list[str]) -> Settings:
     return dataclasses.asdict(load_section(BacktestConfig, arguments))
 
 
-def _in_job(settings: Mapping[str, Any]) -> Settings:
+def in_job(settings: Mapping[str, Any]) -> Settings:
     """What a run is told inside its job, where the cluster is at hand."""
     return {**settings, "cluster": {**(settings.get("cluster") or {}), "address": "auto"}}
 

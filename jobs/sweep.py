@@ -12,8 +12,8 @@ from rich.table import Table
 
 from actors.cluster import Cluster
 from actors.executor import absolute
-from jobs.align import REJECTED, align
-from jobs.command import guarded
+from jobs.align import align
+from jobs.command import REJECTED, guarded
 from jobs.display import duration
 from jobs.report.command import ReportConfig, check, wide_console, write_report
 from jobs.status import state_of

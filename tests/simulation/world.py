@@ -141,7 +141,9 @@ class World:
         await asyncio.sleep(self._rng.random() * 0.05)
         match node:
             case Advance():
-                record = await advance(spec, node, schedule.parts_for(node), self._replicas, lambda counts: None)
+                record = await advance(
+                    spec, node, schedule.parts_for(node), self._replicas, lambda counts, queues: None
+                )
             case Allocate():
                 record = allocate(spec, node, schedule.shown_by(node))
             case Collect():
