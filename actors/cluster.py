@@ -185,7 +185,7 @@ class Cluster:
             )
 
     def _need(self, kind: str, config: GeneratorConfig | RewardConfig) -> Need:
-        return need_of(kind, config, there=ray.cluster_resources().get("GPU", 0.0) > 0)
+        return need_of(kind, config, config.gpus is None and ray.cluster_resources().get("GPU", 0.0) > 0)
 
 
 def _rooms() -> list[Room]:

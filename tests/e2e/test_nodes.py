@@ -37,7 +37,11 @@ def test_a_run_survives_the_loss_of_a_machine(head: JobCluster, ray_cluster: Non
         goes = machines.enter_context(head.machine(2, draws=1, rows=2, scores=1))
         command = ["submit", head.dashboard, "align", *settings(out, prompts, *run_settings, *PLACES, *slow)]
         job = submitted(run(*command, "cluster.node_wait_s=60"))  # the machines may be yet to join
-        wait_for(lambda: lines(log) >= 30 and len(writers(log)) == 2)
+        try:
+            wait_for(lambda: lines(log) >= 30 and len(writers(log)) == 2)
+        except AssertionError:
+            print(run("logs", head.dashboard, job).stdout, writers(log), lines(log), run("status", str(out)).stdout)
+            raise
         assert {on(process, stays, goes) for process in writers(log)} == {0, 1}
         assert on(driver(out), head.head) == 0, "the job's driver is not on the head"
 
