@@ -186,11 +186,10 @@ def fingerprint(config: Config) -> str:
     """The judge's model, how it samples, and how its answers are asked for and read."""
     generator = generator_of(config)
     tokenizer: Tokenizer = plugin.load("generator", generator.engine).load_tokenizer(generator)
-    kind = ("judge", "compare") if config.compare else ("judge",)
     values = json.dumps(config.values)
     if config.read == "labels":
         label_tokens(config.values, config.lead, tokenizer)
-        return digest((*kind, "labels", tokenizer.fingerprint, config.task, values, config.lead)).hex()
+        return digest(("judge", "labels", tokenizer.fingerprint, config.task, values, config.lead)).hex()
     sampling = {k: v for k, v in asdict(generator).items() if k not in TIMING}
     own = (
         (config.compare_pattern, values)
@@ -198,7 +197,7 @@ def fingerprint(config: Config) -> str:
         else (config.pattern, repr(config.lowest), repr(config.highest))
     )
     asking = (config.task, *own, config.samples, config.tries)
-    return digest((*kind, tokenizer.fingerprint, json.dumps(sampling, sort_keys=True, default=str), *asking)).hex()
+    return digest(("judge", tokenizer.fingerprint, json.dumps(sampling, sort_keys=True, default=str), *asking)).hex()
 
 
 def create(config: Config) -> Judge:

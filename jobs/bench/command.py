@@ -199,7 +199,7 @@ def table(found: dict[str, Any]) -> Table:
             shown.add_row("in lockstep", f"{values['lockstep']:,.0f} {values['unit']}", gain, "", "", "")
         if "client" in values:
             rate = f"{values['client']['tokens_per_second']:,.0f} {values['unit']}"
-            shown.add_row("client with threads", rate, f"{values['gain_over_client']:.1f} x", "", "", "")
+            shown.add_row("client", rate, f"{values['gain_over_client']:.1f} x", "", "", "")
     if "driver" in found:
         values = found["driver"]
         rate = f"{values['draws_per_second']:,.0f} draws/s"
