@@ -138,9 +138,11 @@ class Runner:
         if isinstance(row.content, RowError):
             return row.content
         config, tokenizer = self._spec.config, _tokenizer(self._spec.config.generator)
-        reference = row.reference if plugin.needs_reference(config.reward) else None
-        if plugin.needs_reference(config.reward) and not (reference or "").strip():
-            return RowError("prompt", "NoReference", f"there is no right answer in column {config.data.reference!r}")
+        reference = row.reference if config.reward.needs_reference else None
+        if config.reward.needs_reference and not (reference or "").strip():
+            return RowError(
+                "prompt", "NoReference", f"there is nothing to compare with in column {config.data.reference!r}"
+            )
         try:
             token_ids = tuple(tokenizer.render(row.content, config.data.template))
         except BadRequest as error:
