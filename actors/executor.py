@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 
 from actors import foresight
 from actors.cluster import Cluster
@@ -101,7 +102,7 @@ class Executor:
             self._in_flight = min(self._config.cluster.shards_in_flight, room)
             self._connected = True
             self._session.engines_before = self._cluster.stats(self._config.models)
-            self._scoreboard = Scoreboard.options(num_cpus=0).remote()  # type: ignore[attr-defined]
+            self._scoreboard = Scoreboard.options(num_cpus=0, max_restarts=-1).remote()  # type: ignore[attr-defined]
             try:
                 self._loop()
             finally:
@@ -165,13 +166,18 @@ class Executor:
 
     def _tick(self) -> None:
         self._lease.check()
-        if self._scoreboard is not None:
-            done, _ = ray.wait([ref := self._scoreboard.read.remote()], timeout=TICK_S)
-            if done:
-                board: dict[str, dict[str, float]] = ray.get(ref)
-                running = {node.name for node in self._running.values()}
-                self._live = {name: counts for name, counts in board.items() if name in running}
+        known = self._live | self._board()
+        self._live = {node.name: known[node.name] for node in self._running.values() if node.name in known}
         self._report()
+
+    def _board(self) -> dict[str, dict[str, float]]:
+        """What the nodes have counted; nothing while the scoreboard is away, which may have died with its machine."""
+        done, _ = ray.wait([ref := self._scoreboard.read.remote()], timeout=TICK_S)
+        try:
+            board: dict[str, dict[str, float]] = ray.get(ref) if done else {}
+        except RayActorError:
+            return {}
+        return board
 
     def _report(self, finished: bool = False) -> None:
         counts = totals(self._schedule.done.values())
