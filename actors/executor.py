@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import tempfile
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors import foresight
@@ -188,16 +188,23 @@ class Executor:
     def _tick(self) -> None:
         self._lease.check()
         if self._scoreboard is not None:
-            done, _ = ray.wait([ref := self._scoreboard.read.remote()], timeout=TICK_S)
-            with contextlib.suppress(ray.exceptions.RayActorError):  # it is started again; nodes post every second
-                if done:
-                    self._hear(ray.get(ref))
+            self._hear(self._board())
         self._report()
 
+    def _board(self) -> dict[str, Posted]:
+        """What nodes have posted; nothing while the scoreboard is away, which may have died with its machine."""
+        done, _ = ray.wait([ref := self._scoreboard.read.remote()], timeout=TICK_S)
+        try:
+            board: dict[str, Posted] = ray.get(ref) if done else {}
+        except RayActorError:
+            return {}
+        return board
+
     def _hear(self, board: Mapping[str, Posted]) -> None:
-        """Takes what nodes at work have posted."""
+        """Takes what nodes at work have posted. Of those that it lacks, what was known of them stays."""
         running = {node.name for node in self._running.values()}
-        self._live = {name: counts for name, (counts, _) in board.items() if name in running}
+        known = self._live | {name: counts for name, (counts, _) in board.items()}
+        self._live = {name: known[name] for name in running if name in known}
         if self._metrics is not None:
             for name, counts in self._live.items():
                 self._metrics.work(name, counts)

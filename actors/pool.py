@@ -22,6 +22,7 @@ from typing import Any
 from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
+from actors import silence
 from actors.mailbox import Failure
 
 WAIT_S = 1.0
@@ -76,9 +77,22 @@ class _Replica:
 
 
 class Pool:
-    """Sends requests to replicas and calls back with a reply or a ``Failure``. Lives on one event loop."""
+    """Sends requests to replicas and calls back with a reply or a ``Failure``. Lives on one event loop.
 
-    def __init__(self, actors: list[ActorHandle[Any]], client: str, max_in_flight: int, attempts: int) -> None:
+    ``hang_s``, ``load_s``: how long a replica may work, or load its model, without a word (None: any time); one that
+    doesn't end itself then is ended (see ``silence``).
+    """
+
+    def __init__(
+        self,
+        actors: list[ActorHandle[Any]],
+        client: str,
+        max_in_flight: int,
+        attempts: int,
+        hang_s: float | None = None,
+        load_s: float | None = None,
+    ) -> None:
+        self._hang_s, self._load_s = hang_s, load_s
         self._client = client
         self._max = max_in_flight
         self._attempts = attempts
@@ -160,7 +174,8 @@ class Pool:
         await self._begin(replica)
         while True:
             try:
-                replies, load, turn = await replica.actor.collect.remote(self._client, WAIT_S, replica.suspected)
+                call = replica.actor.collect.remote(self._client, WAIT_S, replica.suspected)
+                replies, load, turn = await silence.answer(replica.actor, call, self._hang_s)
             except RayActorError:
                 await self._revive(replica)
                 continue
@@ -240,7 +255,7 @@ class Pool:
         deaths, tries, begun = 0, 0, time.monotonic()
         while True:
             try:
-                await replica.actor.start.remote()
+                await silence.answer(replica.actor, replica.actor.start.remote(), self._load_s)
                 break
             except RayTaskError as error:  # the engine itself says why it can't start
                 raise PoolLost(str(error.cause or error)) from error

@@ -71,7 +71,14 @@ class Runner:
         config = spec.config
         self._wake, self._closing = asyncio.Event(), asyncio.Event()
         self._pools = {
-            name: Pool(replicas[name], client, section.max_in_flight, config.cluster.attempts)
+            name: Pool(
+                replicas[name],
+                client,
+                section.max_in_flight,
+                config.cluster.attempts,
+                section.hang_s,
+                section.load_s,
+            )
             for name, section in config.models.items()
         }
         for pool in self._pools.values():

@@ -28,7 +28,8 @@ class Remote:
 class FakeActor:
     """A replica in this process. ``hold``: answers nothing until released. ``dies``: at these collect calls.
 
-    ``away``: so many calls of ``start`` end in ``absence``; ``dies_loading``: in death while it loads.
+    ``away``: so many calls of ``start`` end in ``absence``; ``dies_loading``: in death while it loads. ``frozen``: the
+    method that isn't answered until somebody kills it.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class FakeActor:
         absence: Exception | None = None,
         dies_loading: int = 0,
         poison: str = "",
+        frozen: str = "",
     ) -> None:
+        self._frozen, self._killed = frozen, asyncio.Event()
         self._away, self._absence = away, absence or ActorDiedError()
         self._open = asyncio.Event()
         if not hold:
@@ -58,6 +61,18 @@ class FakeActor:
         self._life += 1
         self.mailbox = Mailbox(self._answer)
 
+    def kill(self) -> None:
+        """As Ray does it: what was called raises, and the next process is in order."""
+        self._frozen = ""
+        self._new_mailbox()
+        self._met.clear()
+        self._killed.set()
+
+    async def _freeze(self, method: str) -> None:
+        if self._frozen == method:
+            await self._killed.wait()
+            raise ActorDiedError
+
     async def _answer(self, request: Any) -> Any:
         await self._open.wait()
         if request == "flaky" and self.seen.count("flaky") < 3:
@@ -70,6 +85,7 @@ class FakeActor:
 
     async def _start(self) -> None:
         self.starts += 1
+        await self._freeze("start")
         if self._away:
             self._away -= 1
             raise self._absence
@@ -91,6 +107,7 @@ class FakeActor:
         self.mailbox.leave(client)
 
     async def _collect(self, client: str, wait_s: float, alone: bool) -> Any:
+        await self._freeze("collect")
         if self._dies and self.seen:
             self._dies -= 1
             self._new_mailbox()
@@ -352,6 +369,49 @@ def test_a_machine_may_take_longer_to_join_where_that_is_said(monkeypatch: pytes
         return replies
 
     assert drive(main) == ["reply to q"]
+
+
+@pytest.mark.parametrize("method", ["start", "collect"])
+def test_a_replica_that_stands_still_is_ended_from_outside(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Its own watchdog stands still with it."""
+    kills: list[bool] = []
+
+    def kill(actor: FakeActor, no_restart: bool) -> None:
+        kills.append(no_restart)
+        actor.kill()
+
+    monkeypatch.setattr("ray.kill", kill)
+    monkeypatch.setattr("actors.pool.RESTART_PAUSE_S", 0.001)
+
+    async def main() -> tuple[list[str], Pool]:
+        replies: list[str] = []
+        limits = {"hang_s": None, "load_s": None} | {{"start": "load_s", "collect": "hang_s"}[method]: 0.05}
+        pool = Pool([FakeActor(frozen=method)], "client", 100, 3, **limits)  # type: ignore[list-item]
+        for i in range(5):
+            pool.submit(i, "row", replies.append)
+        await until(lambda: len(replies) == 5)
+        await pool.close()
+        return replies, pool
+
+    replies, pool = drive(main)
+    assert sorted(replies) == [f"reply to {i}" for i in range(5)]
+    assert (kills, pool.deaths, pool.resent) == ([False], 1, 5)
+
+
+def test_without_a_limit_a_replica_may_be_silent() -> None:
+    async def main() -> list[str]:
+        replies: list[str] = []
+        actor = FakeActor(frozen="collect")
+        pool = pool_of([actor])
+        pool.submit(1, "row", replies.append)
+        await asyncio.sleep(0.3)
+        assert replies == []
+        actor.kill()
+        await until(lambda: len(replies) == 1)
+        await pool.close()
+        return replies
+
+    assert drive(main) == ["reply to 1"]
 
 
 def test_an_engine_that_cannot_start_says_why() -> None:
