@@ -184,7 +184,7 @@ class Executor:
         if record := self._schedule.done.get(node.name):
             self._metrics.work(node.name, record.counts, ended=True)
         else:
-            self._metrics.retried(node.name)
+            self._metrics.retried()
 
     def _tick(self) -> None:
         self._lease.check()

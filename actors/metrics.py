@@ -100,9 +100,8 @@ class Metrics:
         if ended:
             self._growth.forget(node)
 
-    def retried(self, node: str) -> None:
-        """A node has failed; what it counts from now on it does again."""
-        self._growth.forget(node)
+    def retried(self) -> None:
+        """A node has failed and will begin anew."""
         self._count("raylign_node_retries", 1)
 
     def standing(self, progress: Progress, queues: Mapping[str, Queues]) -> None:

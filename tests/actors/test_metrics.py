@@ -68,9 +68,10 @@ def test_a_nodes_counts_are_counted_once_whoever_tells_them(told: dict[tuple[str
         ("replica_deaths", "reward"): 1,
     }
     run.work("advance-1", {"draws": 3})
-    run.retried("advance-1")
-    run.work("advance-1", {"draws": 3, "recalled": 3})
-    assert (told["draws", "generator"], told["recalled",], told["node_retries",]) == (10, 3, 1)
+    run.retried()
+    run.work("advance-1", {"draws": 3})  # what it said before it died still stands there
+    run.work("advance-1", {"draws": 1, "recalled": 3})
+    assert (told["draws", "generator"], told["recalled",], told["node_retries",]) == (8, 3, 1)
 
 
 def test_a_critics_tokens_are_its_own(told: dict[tuple[str, ...], float]) -> None:

@@ -36,12 +36,8 @@ def test_a_run_survives_the_loss_of_a_machine(head: JobCluster, ray_cluster: Non
         stays = machines.enter_context(head.machine(2, draws=1, rows=1))
         goes = machines.enter_context(head.machine(2, draws=1, rows=2, scores=1))
         command = ["submit", head.dashboard, "align", *settings(out, prompts, *run_settings, *PLACES, *slow)]
-        job = submitted(run(*command, "cluster.node_wait_s=60"))  # the machines may be yet to join
-        try:
-            wait_for(lambda: lines(log) >= 30 and len(writers(log)) == 2)
-        except AssertionError:
-            print(run("logs", head.dashboard, job).stdout, writers(log), lines(log), run("status", str(out)).stdout)
-            raise
+        job = submitted(run(*command))
+        wait_for(lambda: lines(log) >= 30 and len(writers(log)) == 2)
         assert {on(process, stays, goes) for process in writers(log)} == {0, 1}
         assert on(driver(out), head.head) == 0, "the job's driver is not on the head"
 
@@ -68,7 +64,7 @@ def test_a_job_without_its_machine_can_be_cancelled_and_goes_on_with_another(
     command = ["submit", head.dashboard, "align", *settings(out, prompts, *places)]
     with ExitStack() as machines:
         goes = machines.enter_context(head.machine(2, all=2))
-        slow = [f"generator.log={log}", "generator.latency_s=1", "generator.max_in_flight=2", "cluster.node_wait_s=60"]
+        slow = [f"generator.log={log}", "generator.latency_s=1", "generator.max_in_flight=2"]
         job = submitted(run(*command, *slow))
         wait_for(lambda: lines(log) >= 6)
         goes.kill()
@@ -77,7 +73,7 @@ def test_a_job_without_its_machine_can_be_cancelled_and_goes_on_with_another(
         short = run(*command, "--wait")
         assert (short.returncode, "too little of resource 'all'" in short.stdout) == (2, True), short.stdout
         machines.enter_context(head.machine(2, all=2))
-        assert run(*command, "cluster.node_wait_s=60", "--wait").returncode == 3  # one prompt is empty
+        assert run(*command, "--wait").returncode == 3  # one prompt is empty
     assert table(out, "results").equals(table(whole, "results"))
     assert candidates(out) == candidates(whole)
 
