@@ -33,7 +33,7 @@ def score_in(said: str, pattern: re.Pattern[str], lowest: float, highest: float)
 def verdict_in(said: str, pattern: re.Pattern[str], values: Mapping[str, float]) -> float | None:
     """The value of the last verdict that ``pattern`` finds outside of thoughts, whatever its case; None if none."""
     found = _last(said, pattern).casefold()
-    return next((value for verdict, value in values.items() if verdict.casefold() == found), None)
+    return next((value for verdict, value in values.items() if verdict.casefold() == found), None) if found else None
 
 
 def _last(said: str, pattern: re.Pattern[str]) -> str:

@@ -255,7 +255,7 @@ def test_a_place_is_worth_nothing(rule: Callable[[str, str], str], reward: float
 )
 def test_a_verdict_is_read(said: str, worth: float | None) -> None:
     config = config_of(compare=True)
-    assert verdict_in(said, re.compile(config.compare_pattern), config.values) == worth
+    assert verdict_in(said, re.compile(config.compare_pattern), {**config.values, "": 1.0}) == worth
 
 
 def test_a_verdict_is_asked_for_again_in_each_order_and_its_lack_costs_the_row() -> None:
