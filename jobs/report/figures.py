@@ -9,12 +9,14 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
 
 from jobs.plot_style import COLOURS, STYLE, line_style
 from pipeline.report.points import Point
 
 LABELS = {
     "reward": "mean reward",
+    "held_out": "held-out reward",
     "accuracy": "accuracy",
     "win_rate": "better than the first draw",
     "tokens": "generated tokens per prompt",
@@ -35,24 +37,25 @@ def curves(found: Sequence[Point], panels: Sequence[tuple[str, str]]) -> str:
         figure, (row,) = _panels(1, len(panels))
         for (quality, cost), axes in zip(panels, row, strict=True):
             for style, line in _series(found):
-                _line(axes, line, style, cost, quality)
+                if known := [p for p in line if not np.isnan(p.mean[quality])]:
+                    _line(axes, known, style, cost, quality)
             scale = "log" if min(p.mean[cost] for p in found) > 0 else "symlog"
             axes.set(xlabel=LABELS[cost], ylabel=LABELS[quality], xscale=scale)
         return _finish(figure, row[0])
 
 
-def over_optimisation(found: Sequence[Point]) -> str:
-    """Accuracy against the reward that was selected by, each series in order of its compute."""
+def over_optimisation(found: Sequence[Point], qualities: Sequence[str]) -> str:
+    """Each of ``qualities`` against the reward that was selected by, each series in order of its compute."""
     with mpl.rc_context(STYLE):
-        figure, panels = _panels(1, 1)
-        axes = panels[0][0]
-        for style, line in _series(found):
-            axes.plot([p.mean["reward"] for p in line], [p.mean["accuracy"] for p in line], **style)
-        axes.set(xlabel=LABELS["reward"], ylabel=LABELS["accuracy"])
-        return _finish(figure, axes)
+        figure, (row,) = _panels(1, len(qualities))
+        for quality, axes in zip(qualities, row, strict=True):
+            for style, line in _series(found):
+                axes.plot([p.mean["reward"] for p in line], [p.mean[quality] for p in line], **style)
+            axes.set(xlabel="mean reward that was selected by", ylabel=LABELS[quality])
+        return _finish(figure, row[0])
 
 
-def histograms(columns: Sequence[tuple[str, Sequence[float]]]) -> str:
+def histograms(columns: Sequence[tuple[str, ArrayLike]]) -> str:
     """Distributions over prompts, side by side: names and values."""
     with mpl.rc_context(STYLE):
         figure, panels = _panels(-(-len(columns) // ACROSS), min(len(columns), ACROSS), (2.6, 2.2))
@@ -108,6 +111,7 @@ def _finish(figure: Figure, legend: Any = None) -> str:
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def finite(values: Sequence[float | None]) -> list[float]:
+def finite(values: ArrayLike) -> NDArray[np.float64]:
     """The values that are numbers."""
-    return [v for v in values if v is not None and np.isfinite(v)]
+    found = np.asarray(values, np.float64)
+    return np.asarray(found[np.isfinite(found)])

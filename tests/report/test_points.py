@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from pipeline.config import load
 from pipeline.methods import adaptive_best_of_n, best_of_n, qalign
-from pipeline.report.intervals import interval, resampled
-from pipeline.report.measures import MEASURES, Measured
-from pipeline.report.points import Run, common, labels, points
+from pipeline.report.intervals import Floats, interval, totals
+from pipeline.report.measures import Measured
+from pipeline.report.points import COLUMNS, common, points
+from pipeline.report.settings import Run, labels
 from pipeline.report.variants import Variant, variants
 
 
@@ -21,14 +22,14 @@ def run(name: str, values: dict[str, Any], rows: dict[str, list[list[float]]], n
     """A run of best-of-n; ``rows``: (variants, measures) per id."""
     config = best_of_n.Config(n=max(ns))
     measured = Measured([Variant(config, n, n == max(ns)) for n in ns])
-    measured.ids = list(rows)
-    measured.values = [np.array(v, np.float64).T for v in rows.values()]
+    for key, numbers in rows.items():
+        measured.add(key, numbers)
     plan = {"seed": 0, "method.name": "best_of_n", "method.select": "best", "method.n": max(ns), **values}
     return Run(name, plan, measured)
 
 
-def row(reward: float, accuracy: float = 1.0, tokens: float = 10.0) -> list[float]:
-    return [reward, accuracy, 0.5, tokens, 1.0, 1.0]
+def row(reward: float, accuracy: float = 1.0, tokens: float = 10.0, held_out: float = np.nan) -> list[float]:
+    return [reward, held_out, accuracy, 0.5, tokens, 1.0, 1.0]
 
 
 def test_variants_halve_the_horizon_and_keep_what_the_method_knows() -> None:
@@ -48,6 +49,13 @@ def test_variants_halve_the_horizon_and_keep_what_the_method_knows() -> None:
 def test_a_variant_that_the_method_refuses_is_none() -> None:
     assert 0 not in {v.value for v in variants(best_of_n.Config(n=4), [])}
     assert min(v.value for v in variants(qalign.Config(steps=40, beta=1.0, burn_in=10), [])) == 16
+
+
+def resampled(values: Floats, resamples: int, seed: int) -> Floats:
+    """Means of (prompts, n) over resampled prompts."""
+    (whole,) = totals([lambda a, b: values[a:b]], len(values), resamples, seed)
+    assert np.allclose(whole.sums[0], np.nansum(values, axis=0)), "the first row is of the prompts themselves"
+    return whole.sums[1:] / whole.counts[1:]
 
 
 @given(st.integers(2, 40), st.integers(1, 4), st.integers(0, 99))
@@ -115,4 +123,4 @@ def test_runs_are_compared_over_the_prompts_they_share() -> None:
         "best_of_n best": 2.5,
         "best_of_n beta=2 best": 1.0,
     }
-    assert set(points([one], ["a"], 100)[0].mean) == set(MEASURES)
+    assert set(points([one], ["a"], 100)[0].mean) == set(COLUMNS)
