@@ -96,7 +96,7 @@ def write_report(places: Sequence[str], config: ReportConfig, console: Console) 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for place in places:
             runs.append(read_run(place, wanted, partial(_show, progress, progress.add_task(place, total=None))))
-    shown = [Run(run.name, run.values, run.measured) for run in runs]
+    shown = [Run(run.name, run.recorded.plan.values, run.measured, run.names) for run in runs]
     ids = common(shown)
     if not ids:
         raise InputError("the runs have no prompt in common: a report compares runs over the same input")

@@ -117,7 +117,8 @@ def coded(text: str) -> Markup:
 def _about(run: ReportRun) -> dict[str, Any]:
     summary, config = run.summary, run.config
     engines: Mapping[str, Sequence[Mapping[str, Any]]] = summary["engines"]
-    method = {k: v for k, v in run.values.items() if k.startswith("method.") and not isinstance(v, Mapping)}
+    plan = run.recorded.plan.values
+    method = {k: v for k, v in plan.items() if k.startswith("method.") and not isinstance(v, Mapping)}
     return {
         "name": run.name,
         "place": run.recorded.folder.url,

@@ -42,7 +42,7 @@ class Wanted:
 
 @dataclass
 class ReportRun:
-    """A run that was read. ``values``: its plan's, with models by the names that people call them.
+    """A run that was read. ``names``: what people call values of its plan that are fingerprints.
 
     ``columns``: numbers that its method tells of each prompt (``Result.columns``); ``refinement``: its steps, where it
     has any; ``unheld``: prompts that the held-out runs don't have.
@@ -51,12 +51,12 @@ class ReportRun:
     name: str
     recorded: RecordedRun
     config: RunConfig
-    values: dict[str, Any]
     summary: dict[str, Any]
     measured: Measured
     columns: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]] = field(default_factory=dict)
     refinement: Refinement | None = None
     unheld: int = 0
+    names: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -83,9 +83,9 @@ def read_run(place: str, wanted: Wanted, progress: Callable[[int, int], None]) -
     gold = _column(recorded.results(0).column_names, wanted.gold, place)
     measured = Measured(variants(method, [s for s in wanted.selections if gold or not votes_on_answers(s, "")]))
     names = folder.read_json("_plan.json").get("names", {})
-    values = {**recorded.plan.values, **{k: PurePosixPath(v).name for k, v in names.items()}}
     summary: dict[str, Any] = folder.read_json("summary.json")
-    run = ReportRun(PurePosixPath(place.rstrip("/")).name, recorded, config, values, summary, measured)
+    run = ReportRun(PurePosixPath(place.rstrip("/")).name, recorded, config, summary, measured)
+    run.names = {key: PurePosixPath(name).name for key, name in names.items()}
     kinds, total = plugin.columns(method.name), int(summary["results"])
     numbers: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name, kind in kinds.items() if kind is not str}
     run.refinement = Refinement() if "trajectory" in kinds else None

@@ -75,7 +75,7 @@ def points(
     mean, lows, highs, counted = ([_named(row) for row in table] for table in (means[0], low, high, known))
     made = [
         Point(s.series, s.value, s.own, len(s.members), *numbers)
-        for s, *numbers in zip(found, mean, lows, highs, counted, strict=True)
+        for s, numbers in zip(found, zip(mean, lows, highs, counted, strict=True), strict=True)
     ]
     return _with_front(made)
 

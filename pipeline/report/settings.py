@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.keys import digest
 from pipeline.report.measures import Measured
 from pipeline.report.variants import horizon
 
@@ -15,11 +16,15 @@ APART = ("seed", "method.name", "method.select", "data.")
 
 @dataclass(frozen=True)
 class Run:
-    """A run as the report has it: its name for people, its plan's values, and its prompts."""
+    """A run as the report has it: its name for people, its plan's values, and its prompts.
+
+    ``names``: what people call values that are fingerprints, by key.
+    """
 
     name: str
     values: Mapping[str, Any]
     measured: Measured
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reward_model(self) -> dict[str, Any]:
@@ -81,8 +86,17 @@ def labels(runs: Sequence[Run]) -> list[str]:
         others = [r.values for r in runs if r.values["method.name"] == method]
         ignored = (*APART, f"method.{horizon(method)}", *(() if _asks(method) else ("policy.",)))
         keys = [k for k in run.values if not k.startswith(ignored) and any(o.get(k) != run.values[k] for o in others)]
-        found.append(" ".join([method, *(f"{k.removeprefix('method.')}={run.values[k]}" for k in keys)]))
+        found.append(" ".join([method, *(f"{k.removeprefix('method.')}={_said(run, k, runs)}" for k in keys)]))
     return found
+
+
+def _said(run: Run, key: str, runs: Sequence[Run]) -> str:
+    """A value for people: by its name, and by some of its digest where another value has the same name."""
+    value, name = run.values[key], run.names.get(key)
+    if name is None:
+        return str(value)
+    alike = any(r.names.get(key) == name and r.values.get(key) != value for r in runs)
+    return f"{name} ({digest((str(value),)).hex()[:6]})" if alike else name
 
 
 def _asks(method: str) -> bool:

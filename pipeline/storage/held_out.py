@@ -82,11 +82,14 @@ class _Source:
         places = np.minimum(np.searchsorted(self._hashes, looked_for), max(len(self._hashes) - 1, 0))
         shards = np.unique(self._shards[places[self._hashes[places] == looked_for]]) if len(self._hashes) else ()
         contents = {p.id: p.content for p in wanted}
-        return [self._table(int(shard), contents) for shard in shards]
+        found = (self._table(int(shard), contents) for shard in shards)
+        return [(same, table) for same, table in found if same]
 
     def _table(self, shard: int, contents: Mapping[str, Any]) -> tuple[set[str], pa.Table]:
         rows = prompts(self._run.folder.read_table(shard_name(shard)), self._data)
         same = [row.id for row in rows if row.content == contents.get(row.id)]
+        if not same:  # ids that are alike by chance
+            return set(), pa.table({})
         scored = self._run.scored(shard, pa.chunked_array([same], pa.string()))
         table = self._run.journal.columns(self._run.near(shard), same, ("id", "response", "reward", "key"))
         own = pc.is_in(table.column("key"), keys_of(scored))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from actors.engines.toy import ToyLanguageModel
 from actors.generator import Generated
 from actors.nodes import collect_shard
 from actors.protocol import GenerateRequest, Generation, ScoreRequest
@@ -17,7 +18,6 @@ from actors.schedule import Schedule
 from actors.scheduler import allocate
 from actors.session import Session, summarize
 from actors.spec import RunSpec, make_spec
-from pipeline import plugin
 from pipeline.config import load, to_yaml
 from pipeline.graph import Advance, Allocate, Collect, Node
 from pipeline.keys import Key
@@ -28,6 +28,7 @@ from pipeline.storage.source import Source, inspect
 from tests.simulation.replicas import Replica
 from tests.toy_world import text
 
+LETTERS = 3
 Generate = Callable[[GenerateRequest], Generated]
 
 
@@ -39,8 +40,7 @@ def make(out: Path, *overrides: str, generate: Generate | None = None) -> Path:
     folder.write("config.yaml", to_yaml(config).encode())
     journal = Journal(Folder(spec.journal), spec.plan.run)
     schedule, session = Schedule(spec, source, folder, journal), Session()
-    engine = plugin.load("generator", "toy").create(config.generator)
-    answers = {"generator": generate or _toy(engine._model), "reward": _scores(config.reward)}
+    answers = {"generator": generate or _toy(ToyLanguageModel("toy", LETTERS)), "reward": _scores(config.reward)}
     while not schedule.graph.finished:
         node = schedule.graph.begin()
         assert node is not None
@@ -65,7 +65,7 @@ def _work(
     raise TypeError(node)
 
 
-def _toy(model: Any) -> Generate:
+def _toy(model: ToyLanguageModel) -> Generate:
     def generate(request: GenerateRequest) -> Generated:
         cut = len(request.token_ids) - request.prefix_tokens
         prompt, prefix = request.token_ids[:cut], request.token_ids[cut:]
