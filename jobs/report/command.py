@@ -80,7 +80,7 @@ def _work(arguments: list[str]) -> int:
 
 def wide_console() -> Console:
     """Standard output, with room for a table where it is no terminal."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def write_report(places: Sequence[str], config: ReportConfig, console: Console) -> None:

@@ -65,10 +65,11 @@ def render(
 
 def summary(found: Sequence[Point], prompts: int, baseline: str | None = None) -> Table:
     """Each series at its most compute, for the terminal."""
-    table = Table(title=f"{prompts} prompts", title_justify="left")
+    title = f"{prompts} prompts" + (f"; the baseline is {baseline}" if baseline else "")
+    table = Table(title=title, title_justify="left")
     columns = [(TITLES[name], name, share if name == "accuracy" else number) for name in shown(found)]
     if baseline is not None:
-        columns.append((f"above {baseline}", "baseline_win_rate", share))
+        columns.append(("above baseline", "baseline_win_rate", share))
     for column in ("series", "at", *(f"{title} (95 %)" for title, _, _ in columns), "tokens", "rewards", "depth"):
         table.add_column(column, justify="left" if column == "series" else "right")
     for p in headline(found):

@@ -150,7 +150,7 @@ def wins(run: Path, baseline: Path, weights: dict[str, float] | None = None) -> 
 def test_a_baseline_is_a_run_or_a_setting(place: Path, tmp_path: Path, tell: Tell) -> None:
     status, said = tell(place / "first", f"baseline={place / 'chains'}")
     assert status == 0
-    assert "above qalign last 6" in said
+    assert "the baseline is qalign last 6" in said
     found = points(tmp_path)
     assert float(found["best_of_n best 8"]["baseline_win_rate"]) == wins(place / "first", place / "chains")
     assert float(found["qalign last 6"]["baseline_win_rate"]) == 0.5
