@@ -92,7 +92,7 @@ def _candidates(rows: pa.Table) -> dict[str, Candidate]:
 def _tokens(rows: pa.Table) -> list[tuple[int, ...]]:
     """The column of token ids, several times as fast as ``to_pylist``; nulls are empty."""
     found = []
-    for chunk in rows.column("token_ids").chunks:
+    for chunk in filter(len, rows.column("token_ids").chunks):
         offsets = chunk.offsets.to_numpy()
         values = chunk.values.slice(offsets[0], offsets[-1] - offsets[0]).to_numpy().tolist()
         ends = (offsets - offsets[0]).tolist()
