@@ -6,6 +6,8 @@ import math
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +59,10 @@ class Measured:
         """A view of (prompts, variants, measures), NaN where nothing can be told. Nothing can be added beside it."""
         return np.asarray(self._numbers).reshape(len(self.ids), len(self.variants), len(MEASURES))
 
+    @cached_property
+    def _method(self) -> ModuleType:
+        return plugin.load("method", self.variants[0].config.name)
+
     def add(self, name: str, numbers: Sequence[Sequence[float]]) -> None:
         """Adds a prompt by what each variant measured, (variants, measures)."""
         self.ids.append(name)
@@ -67,8 +73,7 @@ class Measured:
         """Adds a prompt whose result is ``kept``, with every variant."""
         key = Key(seed, prompt.id)
         first = replay(prompt.id, best_of_n.run(prompt, best_of_n.Config(n=1), key), replies)
-        method = plugin.load("method", self.variants[0].config.name)
-        outcomes = [replay(prompt.id, method.run(prompt, v.config, key), replies) for v in self.variants]
+        outcomes = [replay(prompt.id, self._method.run(prompt, v.config, key), replies) for v in self.variants]
         if not all(isinstance(o, Result) for o in outcomes):
             self.lost += 1
             return
