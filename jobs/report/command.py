@@ -17,15 +17,16 @@ from rich.progress import Progress, TaskID
 
 from jobs.command import guarded
 from jobs.report import page
-from jobs.report.reading import Wanted, open_held_out, open_run, read_run
+from jobs.report.reading import ReportRun, Wanted, begin, open_held_out, read_run
 from jobs.report.sections import sections
 from pipeline.config import load_section
 from pipeline.errors import ConfigError, InputError
 from pipeline.kernels.choice import SELECTIONS
 from pipeline.plugin import nearest
 from pipeline.report.points import COLUMNS, Point, common, points
-from pipeline.report.settings import Run, own_setting
+from pipeline.report.settings import Run, named_setting, own_setting, settings
 from pipeline.storage.folder import Folder
+from pipeline.storage.held_out import HeldOut
 
 USAGE = """
 usage: raylign report RUN... [key=value ...]
@@ -41,7 +42,7 @@ running each method's program again on the replies on record.
 out         where the page goes (runs/report)
 gold        a column of the input with the right answers; by default `answer` where there is one, null for none
 held_out    finished runs (one, or a list) with another reward model's rewards for the same responses: runs that share
-            the journal and differ in their reward section, or that scored RUN/results (see the README)
+            the journal and differ in their reward section, or that scored RUN/results (see docs/reports.md)
 baseline    a run, or the name of a setting as in the table (`best_of_n best 16`): how often responses are better than
             what it kept for the same prompt, by the held-out reward where there is one
 select      selections to look at beside each run's own, where its method has them; votes only with right answers
@@ -85,33 +86,35 @@ def wide_console() -> Console:
 
 def write_report(places: Sequence[str], config: ReportConfig, console: Console) -> None:
     """Reads the runs in ``places``, writes page and table, and prints the summary. Raises ``RaylignError``."""
-    places = list(dict.fromkeys(places))
     base_run = config.baseline if config.baseline and Folder(config.baseline).exists("_plan.json") else None
-    if base_run is not None and base_run not in places:
-        places.append(base_run)
-    opened = [open_run(place)[0] for place in places]  # what isn't there is said before anything is read
-    held_out, warnings = open_held_out(listed(config.held_out), opened)
-    wanted = Wanted(config.gold, config.select, held_out)
-    runs = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        for place in places:
-            runs.append(read_run(place, wanted, partial(_show, progress, progress.add_task(place, total=None))))
+    places = list(dict.fromkeys([*places, *([base_run] if base_run else [])]))
+    runs = [begin(place, Wanted(config.gold, config.select)) for place in places]
     shown = [Run(run.name, run.recorded.plan.values, run.measured, run.names) for run in runs]
+    baseline = own_setting(shown, places.index(base_run)) if base_run else config.baseline
+    if baseline is not None:
+        named_setting(baseline, settings(shown))  # what isn't there is said before anything is read
+    held_out, warnings = open_held_out(listed(config.held_out), runs)
+    _read(runs, held_out)
     ids = common(shown)
     if not ids:
         raise InputError("the runs have no prompt in common: a report compares runs over the same input")
-    baseline = config.baseline if base_run is None else own_setting(shown, places.index(base_run))
     found = points(shown, ids, config.resamples, against=baseline)
     warnings += [warning for run in runs for warning in run.warnings]
     warnings += [*missing_rewards(found, listed(config.held_out)), *missing_wins(found, baseline)]
-    for warning in warnings:
-        console.print(f"warning: {warning}", soft_wrap=True, markup=False)
     made = [s for run in runs for s in sections(run, config.cases, config.resamples)]
     folder = Folder(config.out)
     folder.write("report.csv", _csv(found))
     folder.write("report.html", page.render(runs, found, len(ids), made, warnings, baseline).encode())
+    for warning in warnings:
+        console.print(f"warning: {warning}", soft_wrap=True, markup=False)
     console.print(page.summary(found, len(ids), baseline))
     console.print(f"written: {folder.url}/report.html, {folder.url}/report.csv", soft_wrap=True)
+
+
+def _read(runs: Sequence[ReportRun], held_out: HeldOut | None) -> None:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for run in runs:
+            read_run(run, held_out, partial(_show, progress, progress.add_task(run.place, total=None)))
 
 
 def listed(value: Any) -> list[str]:

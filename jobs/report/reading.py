@@ -37,12 +37,12 @@ class Wanted:
 
     gold: str | None = "auto"
     selections: Sequence[str] = ()
-    held_out: HeldOut | None = None
 
 
 @dataclass
 class ReportRun:
-    """A run that was read. ``names``: what people call values of its plan that are fingerprints.
+    """A run, and what was read of it. ``gold``: its column with right answers; ``names``: what people call values of
+    its plan that are fingerprints.
 
     ``columns``: numbers that its method tells of each prompt (``Result.columns``); ``refinement``: its steps, where it
     has any; ``unheld``: prompts that the held-out runs don't have.
@@ -53,6 +53,7 @@ class ReportRun:
     config: RunConfig
     summary: dict[str, Any]
     measured: Measured
+    gold: str | None = None
     columns: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]] = field(default_factory=dict)
     refinement: Refinement | None = None
     unheld: int = 0
@@ -73,25 +74,35 @@ def open_run(place: str, key: str = "RUN") -> tuple[RecordedRun, RunConfig]:
     return RecordedRun(folder, config.journal), config
 
 
-def read_run(place: str, wanted: Wanted, progress: Callable[[int, int], None]) -> ReportRun:
-    """Reads and replays a run, shard by shard. Raises ``InputError`` where there is no such column with right answers.
+def begin(place: str, wanted: Wanted) -> ReportRun:
+    """A run of which nothing is read yet but what it is. Raises ``InputError`` where it lacks the column ``gold``.
 
-    Without right answers no votes are looked at but the run's own. ``progress`` is told rows done, and rows in all.
+    Without right answers no votes are looked at but the run's own.
     """
     recorded, config = open_run(place)
-    folder, method = recorded.folder, config.method
     gold = _column(recorded.results(0).column_names, wanted.gold, place)
-    measured = Measured(variants(method, [s for s in wanted.selections if gold or not votes_on_answers(s, "")]))
-    names = folder.read_json("_plan.json").get("names", {})
-    summary: dict[str, Any] = folder.read_json("summary.json")
-    run = ReportRun(PurePosixPath(place.rstrip("/")).name, recorded, config, summary, measured)
-    run.names = {key: PurePosixPath(name).name for key, name in names.items()}
-    kinds, total = plugin.columns(method.name), int(summary["results"])
+    selections = [s for s in wanted.selections if gold or not votes_on_answers(s, "")]
+    names = recorded.folder.read_json("_plan.json").get("names", {})
+    return ReportRun(
+        name=PurePosixPath(place.rstrip("/")).name,
+        recorded=recorded,
+        config=config,
+        summary=recorded.folder.read_json("summary.json"),
+        measured=Measured(variants(config.method, selections)),
+        gold=gold,
+        names={key: PurePosixPath(name).name for key, name in names.items()},
+    )
+
+
+def read_run(run: ReportRun, held_out: HeldOut | None, progress: Callable[[int, int], None]) -> None:
+    """Reads and replays a run, shard by shard. ``progress`` is told rows done, and rows in all."""
+    recorded, config, measured = run.recorded, run.config, run.measured
+    kinds, total = plugin.columns(config.method.name), int(run.summary["results"])
     numbers: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name, kind in kinds.items() if kind is not str}
     run.refinement = Refinement() if "trajectory" in kinds else None
     for number in range(recorded.shards):
         shard = recorded.read(number, config.data, critic=config.critic is not None)
-        _take(run, shard, gold, wanted.held_out)
+        _take(run, shard, held_out)
         for name, parts in numbers.items():
             parts.append(_floats(shard.results.column(name)))
         if run.refinement is not None:
@@ -99,7 +110,6 @@ def read_run(place: str, wanted: Wanted, progress: Callable[[int, int], None]) -
         progress(len(measured.ids) + measured.lost, total)
     run.columns = {name: np.concatenate(parts) for name, parts in numbers.items()}
     run.warnings = _warnings(run, total)
-    return run
 
 
 def _warnings(run: ReportRun, total: int) -> list[str]:
@@ -119,10 +129,10 @@ def _warnings(run: ReportRun, total: int) -> list[str]:
     return found
 
 
-def _take(run: ReportRun, shard: RecordedShard, gold: str | None, held_out: HeldOut | None) -> None:
+def _take(run: ReportRun, shard: RecordedShard, held_out: HeldOut | None) -> None:
     ids, responses = (shard.results.column(name).to_pylist() for name in ("id", "response"))
     kept = dict(zip(ids, responses, strict=True))
-    right = {} if gold is None else dict(zip(ids, shard.results.column(gold).to_pylist(), strict=True))
+    right = {} if run.gold is None else dict(zip(ids, shard.results.column(run.gold).to_pylist(), strict=True))
     seed, answer = run.recorded.plan.values["seed"], getattr(run.config.method, "answer", AnswerConfig())
     chosen = [prompt for prompt in shard.prompts if prompt.id in kept]
     others = None if held_out is None else held_out.rewards(chosen)
@@ -170,13 +180,13 @@ def _accuracy(gold: Any, answer: AnswerConfig) -> Judge:
     return judge
 
 
-def open_held_out(places: Sequence[str], runs: Sequence[RecordedRun]) -> tuple[HeldOut | None, list[str]]:
+def open_held_out(places: Sequence[str], runs: Sequence[ReportRun]) -> tuple[HeldOut | None, list[str]]:
     """Other runs' rewards, and warnings about them. Raises ``InputError`` where all ``runs`` were selected by them."""
     if not places:
         return None, []
     opened = [open_run(place, "held_out") for place in places]
     found = HeldOut([(other, config.data) for other, config in opened])
-    same = [run.folder.url for run in runs if fingerprints.scorer(run.plan.values) == found.scorer]
+    same = [run.place for run in runs if fingerprints.scorer(run.recorded.plan.values) == found.scorer]
     if len(same) == len(runs):
         raise InputError(
             f"held_out = {', '.join(places)}: its rewards are by the reward model that {same[0]} selected with; a "

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.plugin import nearest
 from pipeline.report.measures import MEASURES
-from pipeline.report.settings import Run, Setting
+from pipeline.report.settings import Run, Setting, named_setting
 
 Floats = NDArray[np.float64]
 ENOUGH = 0.99
@@ -61,13 +60,7 @@ def baseline(name: str, found: Sequence[Setting], runs: Sequence[Run], rows: Seq
     ``rows``: of each run, where its prompts stand that all runs have. Raises ``InputError`` for a name that nothing
     has, and where too few of its responses have the held-out reward that others have.
     """
-    by_name = {s.series: s for s in found} | {s.name: s for s in found}
-    if name not in by_name:
-        raise InputError(
-            f"baseline = {name}: no run's directory and no setting of this report{nearest(name, list(by_name))}; there "
-            f"are: {', '.join(s.name for s in found)}"
-        )
-    setting = by_name[name]
+    setting = named_setting(name, found)
     column = MEASURES.index("held_out")
     known = [float((~np.isnan(runs[i].measured.values[rows[i], k, column])).sum()) for s in found for i, k in s.members]
     measure = "held_out" if max(known) else "reward"

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.errors import InputError
 from pipeline.keys import digest
+from pipeline.plugin import nearest
 from pipeline.report.measures import Measured
 from pipeline.report.variants import horizon
 
@@ -70,6 +72,17 @@ def settings(runs: Sequence[Run]) -> list[Setting]:
             setting.members.append((i, k))
     order = {name: i for i, name in enumerate(dict.fromkeys(names))}
     return sorted(found.values(), key=lambda s: (order[s.series.rsplit(" ", 1)[0]], s.series, s.value))
+
+
+def named_setting(name: str, found: Sequence[Setting]) -> Setting:
+    """The setting of that name, or the one of most compute of a series. Raises ``InputError`` if there is neither."""
+    by_name = {s.series: s for s in found} | {s.name: s for s in found}
+    if name not in by_name:
+        raise InputError(
+            f"baseline = {name}: no run's directory and no setting of this report{nearest(name, list(by_name))}; there "
+            f"are: {', '.join(s.name for s in found)}"
+        )
+    return by_name[name]
 
 
 def own_setting(runs: Sequence[Run], i: int) -> str:

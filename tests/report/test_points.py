@@ -124,3 +124,45 @@ def test_runs_are_compared_over_the_prompts_they_share() -> None:
         "best_of_n beta=2 best": 1.0,
     }
     assert set(points([one], ["a"], 100)[0].mean) == set(COLUMNS)
+
+
+def test_a_mean_is_over_the_prompts_that_have_the_number_if_nearly_all_do() -> None:
+    """Of 200 prompts two have no right answer for anybody; one setting lacks one held-out reward, another three."""
+    lacking = {1: 1, 2: 3, 4: 0}
+    rows = {
+        f"p{i}": [
+            row(1.0, accuracy=np.nan if i < 2 else 1.0, held_out=np.nan if i < lacking[n] else float(i))
+            for n in (1, 2, 4)
+        ]
+        for i in range(200)
+    }
+    for seeds in (1, 2):  # what is known counts per run, not by how many there are
+        runs = [run(f"r{s}", {"seed": s}, rows, [1, 2, 4]) for s in range(seeds)]
+        shorter = run("s", {"policy.x": 0, "method.beta": 2}, {k: v[:1] for k, v in rows.items()}, [1])
+        first, gaps, whole, other = points([*runs, shorter], list(rows), 100)
+        assert first.mean["accuracy"] == 1.0
+        assert first.known["accuracy"] == 198
+        assert first.mean["held_out"] == pytest.approx(np.mean(range(1, 200)))
+        assert first.low["held_out"] < first.mean["held_out"] < first.high["held_out"]
+        assert np.isnan(gaps.mean["held_out"])
+        assert (gaps.known["held_out"], gaps.mean["reward"]) == (197, 1.0)
+        assert whole.mean["held_out"] == pytest.approx(np.mean(range(200)))
+        assert other.mean["held_out"] == first.mean["held_out"]
+
+
+def test_a_run_meets_the_baselines_run_of_its_own_seed() -> None:
+    runs = [run(f"b{s}", {"seed": s, "method.beta": 1}, {"a": [row(float(s))]}, [1]) for s in (1, 2)]
+    others = [run(f"o{s}", {"seed": s, "method.beta": 2}, {"a": [row(s + 0.5)]}, [1]) for s in (1, 2)]
+    lone = run("x", {"seed": 9, "method.beta": 3}, {"a": [row(1.5)]}, [1])
+    found = {p.series: p for p in points([*runs, *others, lone], ["a"], 100, against="best_of_n beta=1 best 1")}
+    rates = {name.split()[1]: p.mean["baseline_win_rate"] for name, p in found.items()}
+    assert rates == {"beta=1": 0.5, "beta=2": 1.0, "beta=3": 0.5}, "without its seed, a run meets every one"
+
+
+def test_models_of_one_name_are_told_apart() -> None:
+    rows = {"a": [row(1)]}
+    plain, names = run("x", {}, rows, [1]), {"reward.model": "m"}
+    runs = [Run("x", {**plain.values, "reward.model": digest}, plain.measured, names) for digest in ("a", "b")]
+    one, two = labels(runs)
+    assert one != two
+    assert one.startswith("best_of_n reward.model=m (")

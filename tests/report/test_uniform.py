@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jobs.report.budget import drawn, worth
-from jobs.report.reading import Wanted, read_run
+from jobs.report.reading import Wanted, begin, read_run
 from pipeline.report.uniform import Played, against_uniform
 from pipeline.storage.folder import Folder
 from tests.report.conftest import write_rows
@@ -64,7 +64,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_is_compared_on_its_journals_draws(folder: Path) -> None:
-    run, uniform = (read_run(str(folder / name), Wanted(), lambda a, b: None) for name in ("shared", "uniform"))
+    run, uniform = (begin(str(folder / name), Wanted()) for name in ("shared", "uniform"))
+    for each in (run, uniform):
+        read_run(each, None, lambda done, total: None)
     found, said = worth(run, 100)
     assert found is not None
     assert (found.batches, found.size, found.draws) == (4, 3, 2 * BUDGET)
