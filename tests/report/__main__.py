@@ -16,21 +16,21 @@ from tests.report.conftest import write_rows
 from tests.report.made import make
 
 WORDS = [f"w{i:03d}" for i in range(500)]
-ENDS = ["The answer is a.", "The answer is ab.", "The answer is abb.", "a a a", "b b b"]
 
 
 def generate(request: GenerateRequest) -> Generated:
-    """Random words; its end decides what the toy reward model gives for it."""
+    """Random words, letters that the toy reward model rewards, and an answer."""
     rng = np.random.default_rng(request.seed)
     tokens = rng.integers(1, len(WORDS), size=int(rng.integers(100, 300))).tolist()
-    end = ENDS[int(rng.integers(len(ENDS)))]
-    return Generated(Generation(tuple(tokens), "stop"), " ".join([*(WORDS[t] for t in tokens), end]))
+    words = " ".join(WORDS[t] for t in tokens)
+    end = f"a{'b' * int(rng.integers(5))} The answer is {int(rng.integers(9))}."
+    return Generated(Generation(tuple(tokens), "stop"), f"{words} {end}")
 
 
 def main(out: Path, prompts: int, n: int) -> None:
     """Makes the run; about half a millisecond a draw."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    data = write_rows(out.with_suffix(".jsonl"), prompts)
+    data = write_rows(out.with_suffix(".jsonl"), prompts, answer="3")
     make(out, data, f"method.n={n}", "generator.max_tokens=400", "generator.context=100000", generate=generate)
 
 

@@ -42,6 +42,13 @@ def test_figures_by_hand() -> None:
     assert (found.batches, found.size, found.draws) == (2, 2, 4)
 
 
+def test_a_prompt_may_have_made_more_draws_than_others_have() -> None:
+    rewards = np.array([[0.0, 1.0, 9.0, 0.0], [0.0, 0.0, np.nan, np.nan]])
+    found = against_uniform([Played(rewards, np.array([4, 2]), np.array([3, 1]))], 2, 100)
+    assert found.draws == 2
+    assert found.values["mean_gain"][0] == pytest.approx((9 - 1 + 0) / 2)
+
+
 def test_survival_needs_twice_the_budget() -> None:
     played = [Played(np.array([[0.0, 1.0, np.nan]]), np.array([2]), np.array([2]))]
     found = against_uniform(played, 2, 100)
