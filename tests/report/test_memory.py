@@ -33,7 +33,7 @@ def read(place: Path) -> tuple[ReportRun, int]:
     return run, held + pa.total_allocated_bytes() - before
 
 
-@pytest.mark.parametrize("method", [["method.n=16"], ["method=tpo", "method.n=4", "method.steps=2", *TAGS]])
+@pytest.mark.parametrize("method", [["method.n=16"], ["method=tpo", "method.n=2", "method.steps=10", *TAGS]])
 def test_what_is_held_of_a_prompt_is_its_numbers(tmp_path: Path, method: list[str]) -> None:
     held, found = [], []
     for name, rows in (("warm", SHARD), ("small", SHARD), ("large", 5 * SHARD)):
