@@ -172,10 +172,12 @@ class Folder:
         record = self.write(name, buffer.getvalue())
         return FileRecord(name, table.num_rows, record.bytes, record.blake2b)
 
-    def read_table(self, name: str, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
-        """Reads one Parquet file, or some columns or rows of it."""
+    def read_table(
+        self, name: str, columns: list[str] | None = None, filters: Any = None, schema: pa.Schema | None = None
+    ) -> pa.Table:
+        """Reads one Parquet file, or some columns or rows of it; columns of ``schema`` that it lacks are null."""
         with self._fs.open(self.path(name), "rb") as file:
-            return pq.read_table(file, columns=columns, filters=filters)
+            return pq.read_table(file, columns=columns, filters=filters, schema=schema)
 
 
 @contextlib.contextmanager

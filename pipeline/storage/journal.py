@@ -105,6 +105,13 @@ class Journal:
         """The rows (schema ``CANDIDATES``) of these input rows in these parts, part by part."""
         return _joined(self.folder.read_table(part.name, filters=[("id", "in", list(ids))]) for part in parts)
 
+    def columns(self, parts: Iterable[Part], ids: Sequence[str], names: Sequence[str]) -> pa.Table:
+        """Some columns of ``rows``; what older parts lack of them is null."""
+        wanted = pa.schema([CANDIDATES.field(name) for name in names])
+        filters = [("id", "in", list(ids))]
+        tables = (self.folder.read_table(part.name, filters=filters, schema=wanted) for part in parts)
+        return pa.concat_tables([wanted.empty_table(), *tables])
+
     def candidates(self, parts: Iterable[Part], ids: Sequence[str], keys: Sequence[str]) -> pa.Table:
         """The rows of these names, each once, in the order of the table (see ``JournalWriter.commit``)."""
         wanted = [("id", "in", list(ids)), ("key", "in", list(keys))]
