@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from pipeline.config import load
-from pipeline.errors import RaylignError
+from pipeline.errors import RaylignError, Unreachable
 from pipeline.sections import RunConfig
 
 INTERRUPTED = 130
@@ -32,7 +32,7 @@ def guarded(name: str, usage: str, arguments: list[str], work: Callable[[list[st
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return work(arguments)
-    except RaylignError as error:
+    except (RaylignError, Unreachable) as error:
         print(f"raylign {name}: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
