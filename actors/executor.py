@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from pipeline.graph import Advance, Allocate, Collect, Node
 from pipeline.sections import RunConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal
-from pipeline.storage.lease import Lease, refuse_if_held, take
+from pipeline.storage.lease import refuse_if_held, take
 from pipeline.storage.manifest import NodeRecord, commit_run
 from pipeline.storage.source import Source, inspect
 
@@ -62,9 +63,11 @@ class Executor:
 
     def prepare(self) -> None:
         """Reads the input's columns, cuts it into shards, and finds what of the run is done already."""
-        refuse_if_held(self.folder)  # before anything that takes time
+        with _named("out"):
+            refuse_if_held(self.folder)  # before anything that takes time
         self._source: Source = inspect(self._config.data)
-        self._lease = _take(self.folder)
+        with _named("out"):
+            self._lease = take(self.folder)
         try:
             self._prepare()
         except BaseException:
@@ -74,7 +77,8 @@ class Executor:
     def _prepare(self) -> None:
         config = self._config
         if config.journal:
-            _check_journal(Folder(config.journal, "journal"))
+            with _named("journal"):
+                Folder(config.journal, "journal").check_writable()
         self._spec = make_spec(config, self._source, self.folder)
         self.warnings = foresight.warnings(config)
         self.folder.write("config.yaml", to_yaml(config).encode())
@@ -257,19 +261,13 @@ def _beside_driver() -> dict[str, Any]:
     return {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
 
 
-def _take(folder: Folder) -> Lease:
-    """The directory's lease; it is the first thing written there, so it finds out whether anything can be."""
+@contextlib.contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Around the first looks at a directory: what can't be read or written is the key's fault. Raises so."""
     try:
-        return take(folder)
+        yield
     except StorageError as error:
-        raise RunDirectoryError(f"out: {error}") from error
-
-
-def _check_journal(folder: Folder) -> None:
-    try:
-        folder.check_writable()
-    except StorageError as error:
-        raise RunDirectoryError(f"journal: {error}") from error
+        raise RunDirectoryError(f"{key}: {error}") from error
 
 
 def absolute(config: RunConfig) -> RunConfig:
