@@ -66,12 +66,21 @@ class Chaos:
         run = DisturbedRun(schedule, self._machines, self.command(schedule, made), self.place(seed), made)
         try:
             out = run.finish()
-            wrong = remaining(self._machines, out) or comparison.unverified(out) or comparison.different(out, whole)
+            wrong = self.remaining(out) or comparison.unverified(out) or comparison.different(out, whole)
             return Verdict(run.happened, comparison.lost(out, whole), comparison.doubled(out), wrong)
         except Wrong as error:
             return Verdict(run.happened, different=str(error))
         finally:
             run.end()
+
+    def remaining(self, out: Path) -> str:
+        """Processes of a finished run that don't end."""
+        end = time.monotonic() + LEAVE_S
+        while found := [*self._machines.running(RUN), *holding(out)]:
+            if time.monotonic() > end:
+                return f"processes are left: {found}"
+            time.sleep(0.2)
+        return ""
 
     def place(self, seed: int) -> Path:
         """Where a schedule has its directory."""
@@ -106,16 +115,6 @@ class Chaos:
 def draws(out: Path) -> Path:
     """The log of all draws of a run."""
     return out.parent / "draws.log"
-
-
-def remaining(machines: Machines, out: Path) -> str:
-    """Processes of a finished run that don't end."""
-    end = time.monotonic() + LEAVE_S
-    while found := [*machines.running(RUN), *holding(out)]:
-        if time.monotonic() > end:
-            return f"processes are left: {found}"
-        time.sleep(0.2)
-    return ""
 
 
 class DisturbedRun:
