@@ -87,10 +87,10 @@ class Chaos:
         return self._folder / f"schedule-{seed}"
 
     def undisturbed(self, schedule: Schedule) -> Path:
-        """The directory of the run without any fault; each is made once."""
+        """The directory of the run without any fault; each is made once in a folder."""
         place = self._folder / f"undisturbed-{schedule.method}-{schedule.rows}-{schedule.shard_rows}"
-        if not place.exists():
-            place.mkdir()
+        if not (place / "out" / "manifest.json").exists():
+            place.mkdir(exist_ok=True)
             calm = [*self._settings(schedule), *schedule.shaping, f"generator.log={place / 'draws.log'}"]
             command = Command([f"out={place / 'out'}", *calm], place / "output.txt")
             with command.start() as process:
