@@ -20,8 +20,10 @@ def main() -> int:
     parser.add_argument("schedules", type=int, nargs="?", default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the first schedule; the others follow")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no schedule after so many")
+    parser.add_argument("--folder", type=Path, help="of the runs; undisturbed ones are kept there and used again")
     arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="raylign-chaos-"))
+    folder: Path = arguments.folder or Path(tempfile.mkdtemp(prefix="raylign-chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
     print(f"directories of the runs: {folder}", flush=True)
     tally, end = Tally(), time.monotonic() + 60 * arguments.minutes
     with Machines() as machines:

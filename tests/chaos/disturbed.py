@@ -66,22 +66,31 @@ class Chaos:
         run = DisturbedRun(schedule, self._machines, self.command(schedule, made), self.place(seed), made)
         try:
             out = run.finish()
-            wrong = remaining(self._machines, out) or comparison.unverified(out) or comparison.different(out, whole)
+            wrong = self.remaining(out) or comparison.unverified(out) or comparison.different(out, whole)
             return Verdict(run.happened, comparison.lost(out, whole), comparison.doubled(out), wrong)
         except Wrong as error:
             return Verdict(run.happened, different=str(error))
         finally:
             run.end()
 
+    def remaining(self, out: Path) -> str:
+        """Processes of a finished run that don't end."""
+        end = time.monotonic() + LEAVE_S
+        while found := [*self._machines.running(RUN), *holding(out)]:
+            if time.monotonic() > end:
+                return f"processes are left: {found}"
+            time.sleep(0.2)
+        return ""
+
     def place(self, seed: int) -> Path:
         """Where a schedule has its directory."""
         return self._folder / f"schedule-{seed}"
 
     def undisturbed(self, schedule: Schedule) -> Path:
-        """The directory of the run without any fault; each is made once."""
+        """The directory of the run without any fault; each is made once in a folder."""
         place = self._folder / f"undisturbed-{schedule.method}-{schedule.rows}-{schedule.shard_rows}"
-        if not place.exists():
-            place.mkdir()
+        if not (place / "out" / "manifest.json").exists():
+            place.mkdir(exist_ok=True)
             calm = [*self._settings(schedule), *schedule.shaping, f"generator.log={place / 'draws.log'}"]
             command = Command([f"out={place / 'out'}", *calm], place / "output.txt")
             with command.start() as process:
@@ -106,16 +115,6 @@ class Chaos:
 def draws(out: Path) -> Path:
     """The log of all draws of a run."""
     return out.parent / "draws.log"
-
-
-def remaining(machines: Machines, out: Path) -> str:
-    """Processes of a finished run that don't end."""
-    end = time.monotonic() + LEAVE_S
-    while found := [*machines.running(RUN), *holding(out)]:
-        if time.monotonic() > end:
-            return f"processes are left: {found}"
-        time.sleep(0.2)
-    return ""
 
 
 class DisturbedRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -107,5 +108,19 @@ def test_damage_is_seen(adaptive: Path, tmp_path: Path, damage: str) -> None:
     change, kind = DAMAGE[damage]
     change(out)
     assert findings(out, adaptive)[kind]
-    if damage not in ("other bytes", "an open part"):
-        assert comparison.unverified(out)
+
+
+def test_what_verify_finds_is_seen(adaptive: Path, tmp_path: Path) -> None:
+    out = copy(adaptive, tmp_path)
+    DAMAGE["a row less"][0](out)
+    assert "missing-row" in comparison.unverified(out)
+
+
+def test_processes_that_stay_are_seen(chaos: Chaos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.chaos.disturbed.LEAVE_S", 0.5)
+    with (tmp_path / "log").open("wb") as file, subprocess.Popen(["sleep", "60"], stdout=file) as process:
+        try:
+            assert f"pid={process.pid}" in chaos.remaining(tmp_path)
+        finally:
+            process.kill()
+    assert chaos.remaining(tmp_path) == ""
