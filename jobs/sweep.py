@@ -40,7 +40,7 @@ zip       groups of settings with lists of one length, whose values go together
 trials    single trials: mappings of settings
 base      a run's file, or a name of the gallery, for what the trials share; so do all other sections of the file
 out       the directory of the sweep; journal: where draws are kept (OUT/journal)
-report    settings of `raylign report`: gold, select, resamples, cases
+report    settings of `raylign report`: gold, held_out, baseline, select, resamples, cases
 
 Exit status: 0 every trial has all its rows; 1 a trial failed; 2 bad configuration or input, found before any model was
 loaded; 3 finished, with rejected rows.

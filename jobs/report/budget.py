@@ -50,47 +50,48 @@ def drawn(folder: Folder) -> NDArray[np.int64]:
 def worth(run: ReportRun, resamples: int) -> tuple[Figures | None, str]:
     """The figures against uniform, or none; and a sentence on what they rest on, or what they would need."""
     method: Any = run.config.method
-    journal = run.recorded.journal.folder.url
-    elsewhere = BACKTEST.format(journal=journal)
+    elsewhere = BACKTEST.format(journal=run.recorded.journal.folder.url)
     if run.config.policy.cost != "draws":
         return None, f"The budget is one of {run.config.policy.cost}: no uniform number of draws costs it; {elsewhere}."
-    played: list[Played] = []
-    others, first = 0, ""
-    whole = run.config.policy.batch
-    for batch, rejected in _batches(run):
-        if whole is not None and (rejected or (played and len(batch.sizes) != len(played[0].sizes))):
-            others += 1  # figures are of batches of one size
-            continue
-        if short := int((batch.sizes < method.budget).sum()):
-            return None, (
-                f"The journal has fewer than {method.budget} plain draws for {short} of a batch's {len(batch.sizes)} "
-                f"prompts, so what uniform best-of-{method.budget} would have kept is not on record. The run's own "
-                f"command with `method=best_of_n method.n={2 * method.budget} journal={journal}` and another `out` "
-                f"draws what is missing; {elsewhere}."
-            )
-        if (len(played) + 1) * batch.rewards.size > AT_ONCE:
-            first = "The first "
-            break
-        played.append(batch)
+    batches = list(_batches(run, method.budget))
+    whole = [b for b, rejected in batches if run.config.policy.batch is None or not rejected]
+    played = [b for b in whole if len(b.sizes) == len(whole[0].sizes)]  # figures are of batches of one size
     if not played:
         return None, f"No batch is without rejected rows and small enough to be compared here; {elsewhere}."
+    short = sum(int((b.sizes < method.budget).sum()) for b in played)
+    if short:
+        return None, f"{_short(run, short, sum(len(b.sizes) for b in played))}; {elsewhere}."
     figures = against_uniform(played, method.budget, resamples)
+    others, last = len(batches) - len(played), run.recorded.batch_of(run.recorded.shards - 1)
     left = f" {others} batches with rejected rows, or of another size, are left out." if others else ""
     est = "" if figures.draws >= 2 * method.budget else f" EST needs {2 * method.budget} draws of every prompt."
     return figures, (
-        f"{first}{figures.batches} batches of {figures.size} prompts, on the {figures.draws} draws that the journal "
-        f"has of every prompt.{left}{est}"
+        f"{'The first ' if len(batches) <= last else ''}{figures.batches} batches of {figures.size} prompts, on the "
+        f"{figures.draws} draws that the journal has of every prompt.{left}{est}"
     )
 
 
-def _batches(run: ReportRun) -> Iterator[tuple[Played, bool]]:
-    """Every batch with its recorded draws, and whether rows of it were rejected."""
-    recorded, budget = run.recorded, int(getattr(run.config.method, "budget", 0))
-    for _, shards in groupby(range(recorded.shards), key=recorded.batch_of):
-        parts, rows = [], 0
+def _short(run: ReportRun, short: int, prompts: int) -> str:
+    budget, journal = getattr(run.config.method, "budget", 0), run.recorded.journal.folder.url
+    return (
+        f"The journal has fewer than {budget} plain draws for {short} of {prompts} prompts, so what uniform "
+        f"best-of-{budget} would have kept is not on record. The run's own command with `method=best_of_n "
+        f"method.n={2 * budget} journal={journal}` and another `out` draws what is missing"
+    )
+
+
+def _batches(run: ReportRun, budget: int) -> Iterator[tuple[Played, bool]]:
+    """Every batch with its recorded draws, and whether rows of it were rejected; the first ones of a large run."""
+    recorded, held = run.recorded, 0
+    for _, group in groupby(range(recorded.shards), key=recorded.batch_of):
+        shards = list(group)
+        rows = sum(map(recorded.rows, shards))
+        held += rows * 2 * budget
+        if held > AT_ONCE:
+            return
+        parts = []
         for shard in shards:
             results = recorded.results(shard, ["id", "candidates"])
-            rows += recorded.rows(shard)
             parts.append((*recorded.plain_draws(shard, results.column("id").to_pylist()), results.column("candidates")))
         counts = np.concatenate([c.to_numpy() for _, _, c in parts]).astype(np.int64)
         width = max(2 * budget, int(counts.max(initial=1)))

@@ -90,6 +90,18 @@ def test_a_run_is_compared_on_its_journals_draws(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("numbers", "message"), [(3 * 8 * 2, "The first 2 batches of 3 prompts"), (1, "No batch is without")]
+)
+def test_of_large_runs_the_first_batches_speak(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, numbers: int, message: str
+) -> None:
+    monkeypatch.setattr("jobs.report.budget.AT_ONCE", numbers)
+    run = begin(str(folder / "shared"), Wanted())
+    read_run(run, None, lambda done, total: None)
+    assert worth(run, 100)[1].startswith(message)
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [("alone", "The journal has fewer than 4 plain draws"), ("tokens", "The budget is one of tokens")],
 )
