@@ -23,8 +23,8 @@ from pipeline.storage.source import Source
 class Schedule:
     """The nodes of a run in its folder; those that are done there already are taken as done.
 
-    Making one recovers what killed nodes left open where no shard will do so, and cuts the input into shards. Raises
-    ``InputError``.
+    Making one recovers what killed nodes left open where no shard will do so, removes parts that they left without a
+    manifest, and cuts the input into shards. Raises ``InputError``.
     """
 
     def __init__(self, spec: RunSpec, source: Source, folder: Folder, journal: Journal) -> None:
@@ -36,6 +36,7 @@ class Schedule:
         """Replies saved from nodes that were killed."""
         if not any(name.startswith("ingest") for name in self.done):  # else each shard's next node adopts its own
             self.recovered = journal.recover(spec.data, 0, source.rows)
+        journal.sweep()
         self._parts = journal.parts()
         policy = spec.config.policy
         learns = hasattr(plugin.load("policy", policy.name), "learn")

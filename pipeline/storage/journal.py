@@ -96,6 +96,19 @@ class Journal:
             self.folder.remove(f"_open/{name}")
         return [name for name in found if name not in gone]
 
+    def sweep(self) -> int:
+        """Removes this run's parts that have no manifest; returns how many. Only while none of its nodes is at work.
+
+        A kill came between part and manifest, so that what the part holds is open still. Other runs' parts may be of
+        nodes at work, and stay.
+        """
+        named = {name.removesuffix(".json") for name in self.folder.names("_manifests", ".json")}
+        written = [name.removesuffix(".parquet") for name in self.folder.names("", ".parquet")]
+        unnamed = [name for name in written if name.startswith(f"{self.owner}-") and name not in named]
+        for name in unnamed:
+            self.folder.remove(f"{name}.parquet")
+        return len(unnamed)
+
     def read(self, parts: Iterable[Part], ids: Sequence[str], adopted: Iterable[str] = ()) -> Replies:
         """The replies of these rows in these parts, and everything in the open parts that a node adopts."""
         opened = [_open_table(self.folder, name) for name in adopted]

@@ -125,7 +125,7 @@ class RowFolder(Folder):
     def _under(self, name: str) -> list[list[str]]:
         if not CURRENT.get().alive:
             raise Killed
-        start = self.path(name) + "/"
+        start = self.path(name).rstrip("/") + "/"
         return [p.removeprefix(start).split("/") for p in self._disk.files if p.startswith(start)]
 
     def names(self, under: str, suffix: str = "") -> list[str]:

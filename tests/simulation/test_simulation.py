@@ -8,9 +8,11 @@ from collections import Counter
 import pytest
 
 from tests.simulation import disk
-from tests.simulation.cases import LAYOUTS, METHODS, TIMED
+from tests.simulation.cases import CALM, LAYOUTS, METHODS, TIMED, undisturbed
 from tests.simulation.checks import case_of, judge, reference, simulate
 from tests.simulation.mutants import MUTANTS
+from tests.simulation.substitution import substituted
+from tests.simulation.world import World
 
 SECONDS = 25.0
 """How long the schedules of one test may take; at least ``LEAST`` of them are made."""
@@ -49,3 +51,16 @@ def test_the_real_tables_on_a_real_file_system_give_the_same() -> None:
     for seed in range(12):
         verdict = judge(case_of(seed), "parquet")
         assert not verdict.wrong, f"python -m tests.simulation 1 --tables parquet --seed {seed}: {verdict.wrong}"
+
+
+def test_a_part_without_a_manifest_is_gone_after_the_next_start() -> None:
+    world = World(undisturbed("best_of_n", (3,)))
+    world.run()
+    files = world._disk.files
+    part = next(name for name in files if "/candidates/" in name and name.endswith(".parquet"))
+    files[stray := part.replace(".parquet", "-stray.parquet")] = files[part]
+    files[others := f"{part.rpartition('/')[0]}/another-run.parquet"] = files[part]
+    with substituted(world._place):
+        world._session(CALM)
+    assert stray not in files
+    assert {part, others} <= files.keys()

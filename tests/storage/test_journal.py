@@ -114,6 +114,23 @@ def test_a_kill_before_the_manifest_is_recovered(journal: Journal) -> None:
     assert everything(journal) == ["a0"]
 
 
+def test_a_part_without_a_manifest_is_swept_and_its_replies_are_not_lost(journal: Journal) -> None:
+    """A kill came between the two; another run's part may be about to get its manifest."""
+    for name in ("run1-a", "run1-b", "run2-c", "run11-d"):
+        w = JournalWriter(Journal(journal.folder, name[:4]), name, "data", 0, 10)
+        w.flush([row(name, 0)])
+        kept = journal.folder.read(f"_open/{name}/000000.parquet")
+        w.commit([name])
+        if name != "run1-b":
+            journal.folder.remove(f"_manifests/{name}.json")
+            journal.folder.write(f"_open/{name}/000000.parquet", kept)
+    assert journal.sweep() == 1
+    assert journal.folder.names("", ".parquet") == ["run1-b.parquet", "run11-d.parquet", "run2-c.parquet"]
+    assert journal.sweep() == 0
+    assert journal.recover("data", 0, 10) == 1
+    assert everything(journal) == ["run1-a0", "run1-b0"]
+
+
 def test_a_reply_that_was_flushed_twice_stands_once(journal: Journal) -> None:
     w = writer(journal, "run1-a")
     w.flush([row("a", 0)])
