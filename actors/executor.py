@@ -197,7 +197,8 @@ class Executor:
     def _hear(self, board: Mapping[str, Posted]) -> None:
         """Takes what nodes at work have posted."""
         running = {node.name for node in self._running.values()}
-        self._live = {name: counts for name, (counts, _) in board.items() if name in running}
+        known = self._live | {name: counts for name, (counts, _) in board.items()}
+        self._live = {name: counts for name, counts in known.items() if name in running}
         if self._metrics is not None:
             for name, counts in self._live.items():
                 self._metrics.work(name, counts)
