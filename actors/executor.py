@@ -6,11 +6,12 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors import foresight
@@ -28,7 +29,7 @@ from pipeline.graph import Advance, Allocate, Collect, Node
 from pipeline.sections import RunConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal
-from pipeline.storage.lease import Lease, refuse_if_held, take
+from pipeline.storage.lease import refuse_if_held, take
 from pipeline.storage.manifest import NodeRecord, commit_run
 from pipeline.storage.source import Source, inspect
 
@@ -62,9 +63,11 @@ class Executor:
 
     def prepare(self) -> None:
         """Reads the input's columns, cuts it into shards, and finds what of the run is done already."""
-        refuse_if_held(self.folder)  # before anything that takes time
+        with _named("out"):
+            refuse_if_held(self.folder)  # before anything that takes time
         self._source: Source = inspect(self._config.data)
-        self._lease = _take(self.folder)
+        with _named("out"):
+            self._lease = take(self.folder)
         try:
             self._prepare()
         except BaseException:
@@ -74,7 +77,8 @@ class Executor:
     def _prepare(self) -> None:
         config = self._config
         if config.journal:
-            _check_journal(Folder(config.journal, "journal"))
+            with _named("journal"):
+                Folder(config.journal, "journal").check_writable()
         self._spec = make_spec(config, self._source, self.folder)
         self.warnings = foresight.warnings(config)
         self.folder.write("config.yaml", to_yaml(config).encode())
@@ -189,17 +193,23 @@ class Executor:
     def _tick(self) -> None:
         self._lease.check()
         if self._scoreboard is not None:
-            done, _ = ray.wait([ref := self._scoreboard.read.remote()], timeout=TICK_S)
-            with contextlib.suppress(ray.exceptions.RayActorError):  # it is started again; nodes post every second
-                if done:
-                    self._hear(ray.get(ref))
+            self._hear(self._board())
         self._report()
 
+    def _board(self) -> dict[str, Posted]:
+        """What nodes have posted; nothing while the scoreboard is away, which may have died with its machine."""
+        done, _ = ray.wait([ref := self._scoreboard.read.remote()], timeout=TICK_S)
+        try:
+            board: dict[str, Posted] = ray.get(ref) if done else {}
+        except RayActorError:
+            return {}
+        return board
+
     def _hear(self, board: Mapping[str, Posted]) -> None:
-        """Takes what nodes at work have posted."""
+        """Takes what nodes at work have posted. Of those that it lacks, what was known of them stays."""
         running = {node.name for node in self._running.values()}
         known = self._live | {name: counts for name, (counts, _) in board.items()}
-        self._live = {name: counts for name, counts in known.items() if name in running}
+        self._live = {name: known[name] for name in running if name in known}
         if self._metrics is not None:
             for name, counts in self._live.items():
                 self._metrics.work(name, counts)
@@ -251,19 +261,13 @@ def _beside_driver() -> dict[str, Any]:
     return {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
 
 
-def _take(folder: Folder) -> Lease:
-    """The directory's lease; it is the first thing written there, so it finds out whether anything can be."""
+@contextlib.contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Around the first looks at a directory: what can't be read or written is the key's fault. Raises so."""
     try:
-        return take(folder)
+        yield
     except StorageError as error:
-        raise RunDirectoryError(f"out: {error}") from error
-
-
-def _check_journal(folder: Folder) -> None:
-    try:
-        folder.check_writable()
-    except StorageError as error:
-        raise RunDirectoryError(f"journal: {error}") from error
+        raise RunDirectoryError(f"{key}: {error}") from error
 
 
 def absolute(config: RunConfig) -> RunConfig:

@@ -54,10 +54,6 @@ Tell = Callable[[Ask, PartReply | RowError | Suspended], None]
 Keep = Callable[[dict[str, Any]], None]
 
 
-REMEMBERED = 64
-"""Rows whose last rendered messages are kept; some 100 kB each."""
-
-
 class Fulfiller:
     """``dispatch`` an ask; ``tell`` is called once with its reply, ``keep`` once with each new row of the journal."""
 
@@ -66,7 +62,7 @@ class Fulfiller:
         self._tell, self._keep, self._counts = tell, keep, counts
         self._unjudged: dict[Key, dict[str, Any]] = {}
         self._named: dict[Key, str] = {}
-        self._rendered: dict[str, tuple[Role, tuple[Message, ...], tuple[int, ...]]] = {}
+        self._rendered: tuple[Role, tuple[Message, ...], tuple[int, ...]] = ("generator", (), ())
         self.asked: dict[str, Grant] = {}
         """Rows that wait for a grant, and what they showed."""
         self.replies: Counter[str] = Counter()
@@ -155,19 +151,17 @@ class Fulfiller:
     def _render(self, ask: Ask, effect: Sample | Room) -> tuple[int, ...] | None:
         """The messages' tokens for the model that is asked; None where the ask has been told that there are none.
 
-        Through the chat template wherever there is one: the method wrote them, whatever the prompts are. A row's
-        last ones are remembered, since a method asks for room first, and then for n texts.
+        Through the chat template wherever there is one: the method wrote them, whatever the prompts are. The last ones
+        are remembered: a method asks for room and then for n texts, which the driver hands out one after the other.
         """
-        role, messages, token_ids = self._rendered.pop(ask.row, ("generator", (), ()))
+        role, messages, token_ids = self._rendered
         if (role, messages) != (effect.role, effect.messages):
             try:
                 token_ids = tuple(self._sources.writers[effect.role].tokenizer.render(effect.messages, "auto"))
             except BadRequest as error:
                 self._tell(ask, RowError("generate", "BadPrompt", plugin.respelled(str(error), effect.role)))
                 return None
-        self._rendered[ask.row] = (effect.role, effect.messages, token_ids)
-        if len(self._rendered) > REMEMBERED:
-            self._rendered.pop(next(iter(self._rendered)))
+        self._rendered = (effect.role, effect.messages, token_ids)
         return token_ids
 
     def _quoted(self, effect: Sample, prompt: Prompt) -> dict[str, Any]:

@@ -13,9 +13,11 @@ import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from actors.protocol import BadRequest, EngineDead
+from actors.turns import Turns
 
 LINGER_S = (0.005, 0.5)
 LINGER_SHARE = 0.05
@@ -51,29 +53,35 @@ class Mailbox:
     def __init__(self, handle: Callable[[Any], Awaitable[Any]]) -> None:
         self._handle = handle
         self._boxes: dict[str, _Box] = {}
-        self._in_flight = 0
+        self._held: list[tuple[str, int, Any]] = []
+        self._turns = Turns()
         self._usual_s = 0.0
         self.served = 0
 
     @property
     def load(self) -> int:
-        """Requests of all clients that are being served."""
-        return self._in_flight
+        """Requests of all clients that are here."""
+        return self._turns.in_work + len(self._held)
 
     def submit(self, client: str, requests: list[tuple[int, Any]]) -> None:
-        """Begins (number, request) pairs; the numbers are the client's own."""
+        """Begins (number, request) pairs, or holds them while another client is alone; the numbers are its own."""
+        self._boxes.setdefault(client, _Box()).seen = time.monotonic()
         self._forget()
-        box = self._boxes.setdefault(client, _Box())
-        box.seen = time.monotonic()
-        for number, request in requests:
-            box.tasks[number] = asyncio.create_task(self._serve(box, number, request))
+        self._held += [(client, number, request) for number, request in requests]
+        self._admit()
 
-    async def collect(self, client: str, wait_s: float) -> list[tuple[int, Any]]:
-        """Every reply since the last call; waits up to ``wait_s`` for the first one."""
+    async def collect(self, client: str, wait_s: float, alone: bool = False) -> list[tuple[int, Any]]:
+        """Every reply since the last call; waits up to ``wait_s`` for the first one.
+
+        ``alone``: the client wants the engine to itself, for as long as it says so; see ``ready``.
+        """
         box = self._boxes.setdefault(client, _Box())
         box.collecting += 1
+        self._forget()
+        at_once = self._turns.ask(client, alone)
+        self._admit()
         try:
-            if not box.done:
+            if not box.done and not at_once:
                 box.wake.clear()
                 try:
                     await asyncio.wait_for(box.wake.wait(), wait_s)
@@ -87,19 +95,46 @@ class Mailbox:
         box.done.clear()
         return replies
 
+    def ready(self, client: str) -> bool:
+        """Whether a client that wants to be alone is: nothing is in work, and nothing of the others will begin."""
+        return self._turns.ready(client)
+
+    def leave(self, client: str) -> None:
+        """The client is gone: what it still wanted is dropped."""
+        self._held = [held for held in self._held if held[0] != client]
+        for task in list(self._boxes.pop(client, _Box()).tasks.values()):
+            task.cancel()
+        self._turns.ask(client, False)
+        self._admit()
+
     def close(self) -> None:
         """Drops every request that has no reply yet."""
-        for box in self._boxes.values():
-            for task in list(box.tasks.values()):
-                task.cancel()
+        for client in list(self._boxes):
+            self.leave(client)
+
+    def _admit(self) -> None:
+        waiting, self._held = self._held, []
+        for client, number, request in waiting:
+            if self._turns.may_begin(client):
+                self._turns.begin(client)
+                box = self._boxes[client]
+                box.tasks[number] = asyncio.create_task(self._serve(box, number, request))
+                box.tasks[number].add_done_callback(partial(self._ended, client))
+            else:
+                self._held.append((client, number, request))
+
+    def _ended(self, client: str, _: asyncio.Task[None]) -> None:
+        self._turns.end(client)
+        if self._held:
+            self._admit()
+        if (waits := self._boxes.get(self._turns.next or "")) is not None:
+            waits.wake.set()
 
     async def _serve(self, box: _Box, number: int, request: Any) -> None:
-        self._in_flight += 1
         begun = time.monotonic()
         try:
             reply = await self._reply(request)
         finally:
-            self._in_flight -= 1
             self._usual_s += 0.1 * (time.monotonic() - begun - self._usual_s)
             self.served += 1
             box.tasks.pop(number, None)
@@ -122,5 +157,4 @@ class Mailbox:
     def _forget(self) -> None:
         gone = [c for c, b in self._boxes.items() if not b.collecting and time.monotonic() - b.seen > FORGET_S]
         for client in gone:
-            for task in self._boxes.pop(client).tasks.values():
-                task.cancel()
+            self.leave(client)

@@ -2,8 +2,12 @@
 
 Routing is sticky and looks at load: the requests of one row go to the replica that holds its prefix, unless that
 replica is clearly busier than the least busy one. No replica gets more than ``max_in_flight`` from this runner;
-what is left waits here. When an actor dies, what it had is sent again, each request a bounded number of times: the
-last time alone, so that a request that kills its replicas takes no other down with it.
+what is left waits here.
+
+When an actor dies, what it had is sent again. Requests at whose side too many replicas died are suspects of the one
+that died last: it takes nothing else from here while they are tried there, in a turn without the requests of other
+runners. A group of suspects of which it dies is halved; only what it dies of all alone is given up. So a request that
+kills its replicas takes no other down with it, whoever sent that.
 """
 
 from __future__ import annotations
@@ -11,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
+from actors import silence
 from actors.mailbox import Failure
 
 WAIT_S = 1.0
@@ -46,7 +50,7 @@ class _Work:
     request: Any
     row: str
     on_reply: OnReply
-    tries: int = 0
+    failures: int = 0
     deaths: int = 0
 
 
@@ -58,20 +62,41 @@ class _Replica:
     in_flight: dict[int, _Work] = field(default_factory=dict)
     others: int = 0
     alive: bool = True
+    suspects: list[list[_Work]] = field(default_factory=list)
+    on_trial: int = 0
 
     @property
     def load(self) -> int:
         """Requests there: this runner's, and those of the others when last heard of."""
         return len(self.in_flight) + self.others
 
+    @property
+    def suspected(self) -> bool:
+        """Whether it is left to requests of which one may kill it, on trial or waiting for theirs."""
+        return bool(self.suspects or self.on_trial)
+
 
 class Pool:
-    """Sends requests to replicas and calls back with a reply or a ``Failure``. Lives on one event loop."""
+    """Sends requests to replicas and calls back with a reply or a ``Failure``. Lives on one event loop.
 
-    def __init__(self, actors: list[ActorHandle[Any]], client: str, max_in_flight: int, attempts: int) -> None:
+    ``hang_s``, ``load_s``: how long a replica may work, or load its model, without a word (None: any time); one that
+    doesn't end itself then is ended (see ``silence``).
+    """
+
+    def __init__(
+        self,
+        actors: list[ActorHandle[Any]],
+        client: str,
+        max_in_flight: int,
+        attempts: int,
+        hang_s: float | None = None,
+        load_s: float | None = None,
+    ) -> None:
+        self._hang_s, self._load_s = hang_s, load_s
         self._client = client
         self._max = max_in_flight
         self._attempts = attempts
+        self._spared = max(1, attempts - 1)
         self._replicas = [_Replica(actor, asyncio.Event()) for actor in actors]
         self._waiting: deque[_Work] = deque()
         self._home: dict[str, int] = {}
@@ -106,30 +131,25 @@ class Pool:
         return {"in_flight": self.in_flight, "waiting": len(self._waiting)}
 
     async def close(self) -> None:
-        """Stops listening."""
+        """Stops listening. What is still out is dropped, and keeps nobody waiting."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for replica in self._replicas if self._tasks else ():
+            replica.actor.leave.remote(self._client)
 
     def _route(self) -> None:
-        while self._waiting:
-            replica = self._pick(self._waiting[0])
-            if replica is None:
-                return
-            work = self._waiting.popleft()
-            number = self._next
-            self._next += 1
-            replica.in_flight[number] = work
-            replica.outbox.append((number, work.request))
-            replica.wake.set()
+        while self._waiting and (replica := self._pick(self._waiting[0].row)) is not None:
+            self._put(replica, self._waiting.popleft())
 
-    def _pick(self, work: _Work) -> _Replica | None:
-        row, suspect = work.row, self._suspect(work)
-        able = [
-            i
-            for i, r in enumerate(self._replicas)
-            if r.alive and len(r.in_flight) < (1 if suspect else self._max) and not any(self._suspects(r))
-        ]
+    def _put(self, replica: _Replica, work: _Work) -> None:
+        replica.in_flight[self._next] = work
+        replica.outbox.append((self._next, work.request))
+        self._next += 1
+        replica.wake.set()
+
+    def _pick(self, row: str) -> _Replica | None:
+        able = [i for i, r in enumerate(self._replicas) if r.alive and not r.suspected and len(r.in_flight) < self._max]
         if not able:
             return None
         least = min(able, key=lambda i: self._replicas[i].load)
@@ -138,13 +158,6 @@ class Pool:
             return self._replicas[home]
         self._home[row] = least
         return self._replicas[least]
-
-    def _suspect(self, work: _Work) -> bool:
-        """Whether this is a request's last try, after replicas died on it."""
-        return 0 < work.deaths == work.tries == self._attempts - 1
-
-    def _suspects(self, replica: _Replica) -> Iterator[bool]:
-        return (self._suspect(work) for work in islice(replica.in_flight.values(), 1))  # a suspect is alone there
 
     async def _send(self, replica: _Replica) -> None:
         while True:
@@ -161,7 +174,8 @@ class Pool:
         await self._begin(replica)
         while True:
             try:
-                replies, load = await replica.actor.collect.remote(self._client, WAIT_S)
+                call = replica.actor.collect.remote(self._client, WAIT_S, replica.suspected)
+                replies, load, turn = await silence.answer(replica.actor, call, self._hang_s)
             except RayActorError:
                 await self._revive(replica)
                 continue
@@ -173,18 +187,21 @@ class Pool:
                 if work is not None:
                     self._deliver(work, reply)
             replica.others = max(0, load - len(replica.in_flight))
+            if turn and not replica.in_flight:
+                self._try_suspects(replica)
             self._route()
 
     def _deliver(self, work: _Work, reply: Any) -> None:
-        if isinstance(reply, Failure) and reply.retry and work.tries + 1 < self._attempts:
-            self._again(work)
+        work.failures += isinstance(reply, Failure)
+        if isinstance(reply, Failure) and reply.retry and work.failures < self._attempts:
+            self._again([work])
         else:
             work.on_reply(reply)
 
-    def _again(self, work: _Work) -> None:
-        work.tries += 1
-        self.resent += 1
-        self._waiting.appendleft(work)
+    def _again(self, works: Iterable[_Work]) -> None:
+        again = list(works)
+        self.resent += len(again)
+        self._waiting.extendleft(reversed(again))
 
     async def _revive(self, replica: _Replica) -> None:
         """Takes back what a dead replica had, and waits for Ray to restart it."""
@@ -195,21 +212,40 @@ class Pool:
         self.deaths += 1
         replica.alive = False
         lost, replica.in_flight, replica.outbox = list(replica.in_flight.values()), {}, []
-        for work in reversed(lost):
-            if work.tries + 1 < self._attempts:
-                work.deaths += 1
-                self._again(work)
-            else:
-                self._acquit()
-                work.on_reply(Failure("ReplicaDied", f"its replica died on each of {self._attempts} tries"))
+        alone, replica.on_trial = replica.on_trial == 1, 0
+        for work in lost:
+            work.deaths += 1
+        if lost and alone:
+            self._give_up(lost[0])
+            self._acquit(replica)
+        else:
+            self._again(work for work in lost if work.deaths < self._spared)
+            self._suspect(replica, [work for work in lost if work.deaths >= self._spared])
         self._route()
 
-    def _acquit(self) -> None:
-        """A request died alone, so it was the culprit: those that were there with it go together again."""
-        for work in self._waiting:
-            if self._suspect(work):
-                work.tries -= 1
-                work.deaths -= 1
+    def _suspect(self, replica: _Replica, works: list[_Work]) -> None:
+        """One of them may have killed it: each half is tried by itself, the first half first."""
+        half = (len(works) + 1) // 2
+        replica.suspects += [group for group in (works[half:], works[:half]) if group]
+
+    def _try_suspects(self, replica: _Replica) -> None:
+        """Sends the next group, now that nothing else is there; if none is left, the replica is everyone's again."""
+        group = replica.suspects.pop() if replica.suspects else []
+        self.resent += len(group)
+        replica.on_trial = len(group)
+        for work in group:
+            self._put(replica, work)
+
+    def _give_up(self, work: _Work) -> None:
+        work.on_reply(Failure("ReplicaDied", "its replica died on every try, the last time with nothing else there"))
+
+    def _acquit(self, replica: _Replica) -> None:
+        """The culprit is found: the others go together again."""
+        freed = [work for group in reversed(replica.suspects) for work in group]
+        replica.suspects.clear()
+        for work in freed:
+            work.deaths = self._spared - 1
+        self._again(freed)
 
     async def _begin(self, replica: _Replica) -> None:
         """Has the replica load its model. Raises ``PoolLost`` if it dies on every try.
@@ -219,7 +255,7 @@ class Pool:
         deaths, tries, begun = 0, 0, time.monotonic()
         while True:
             try:
-                await replica.actor.start.remote()
+                await silence.answer(replica.actor, replica.actor.start.remote(), self._load_s)
                 break
             except RayTaskError as error:  # the engine itself says why it can't start
                 raise PoolLost(str(error.cause or error)) from error

@@ -10,11 +10,10 @@ An engine plugin (``actors/engines/NAME.py``) has
 
 and a reward plugin (``actors/rewards/NAME.py``) has
 
-    Config                          a dataclass that inherits from RewardConfig
+    Config                          a dataclass that inherits from RewardConfig; its property needs_reference says
+                                    whether a reward depends on the row's own reference (``data.reference``)
     fingerprint(config)             -> str; what shapes a score: model by content, template, column
     create(config)                  -> RewardEngine
-
-    NEEDS_REFERENCE                 optional; True if a reward depends on the row's right answer (``data.reference``)
 
 and the ``vllm`` plugin of either kind may have
 
@@ -88,7 +87,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """The reward of ``response`` as the answer to ``content``. ``reference``: the right one, for those that need it."""
+    """The reward of ``response`` as the answer to ``content``. ``reference``: the row's, for those that need it."""
 
     content: Content
     response: str

@@ -57,9 +57,17 @@ class Replica(ABC):
         """Begins (number, request) pairs of a client."""
         self._mailbox.submit(client, requests)
 
-    async def collect(self, client: str, wait_s: float) -> tuple[list[tuple[int, Any]], int]:
-        """The client's finished replies, and how many requests of all clients are in work here."""
-        return await self._mailbox.collect(client, wait_s), self._mailbox.load
+    async def collect(self, client: str, wait_s: float, alone: bool) -> tuple[list[tuple[int, Any]], int, bool]:
+        """The client's finished replies, how many requests of all clients are here, and whether it is its turn.
+
+        ``alone``: it wants a turn, in which nothing of the others begins.
+        """
+        replies = await self._mailbox.collect(client, wait_s, alone)
+        return replies, self._mailbox.load, self._mailbox.ready(client)
+
+    async def leave(self, client: str) -> None:
+        """The client is gone: what it still wanted is dropped."""
+        self._mailbox.leave(client)
 
     async def stats(self) -> dict[str, Any]:
         """Requests served, seconds in which there was something to serve, and the settings, if it ever started."""

@@ -71,7 +71,14 @@ class Runner:
         config = spec.config
         self._wake, self._closing = asyncio.Event(), asyncio.Event()
         self._pools = {
-            name: Pool(replicas[name], client, section.max_in_flight, config.cluster.attempts)
+            name: Pool(
+                replicas[name],
+                client,
+                section.max_in_flight,
+                config.cluster.attempts,
+                section.hang_s,
+                section.load_s,
+            )
             for name, section in config.models.items()
         }
         for pool in self._pools.values():
@@ -138,9 +145,11 @@ class Runner:
         if isinstance(row.content, RowError):
             return row.content
         config, tokenizer = self._spec.config, _tokenizer(self._spec.config.generator)
-        reference = row.reference if plugin.needs_reference(config.reward) else None
-        if plugin.needs_reference(config.reward) and not (reference or "").strip():
-            return RowError("prompt", "NoReference", f"there is no right answer in column {config.data.reference!r}")
+        reference = row.reference if config.reward.needs_reference else None
+        if config.reward.needs_reference and not (reference or "").strip():
+            return RowError(
+                "prompt", "NoReference", f"there is nothing to compare with in column {config.data.reference!r}"
+            )
         try:
             token_ids = tuple(tokenizer.render(row.content, config.data.template))
         except BadRequest as error:

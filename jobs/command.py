@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from pipeline.config import load
-from pipeline.errors import RaylignError
+from pipeline.errors import RaylignError, Unreachable
 from pipeline.sections import RunConfig
 
 INTERRUPTED = 130
@@ -39,7 +39,7 @@ def guarded(name: str, usage: str, arguments: list[str], work: Callable[[list[st
     try:
         status = work([a for a in arguments if a != ACCEPT_REJECTS])
         return 0 if status == REJECTED and ACCEPT_REJECTS in arguments else status
-    except RaylignError as error:
+    except (RaylignError, Unreachable) as error:
         print(f"raylign {name}: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:

@@ -51,7 +51,7 @@ def keep(responses: Sequence[str], rewards: Sequence[float], config: AnsweringCo
         config.select,
         responses,
         rewards,
-        key.child("select").rng(),
+        key.child("select").rng,
         beta=config.beta,
         utility=config.utility,
         answer=config.answer.how,

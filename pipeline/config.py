@@ -61,13 +61,37 @@ def merge(
     parts = [_read(name) for name in files]
     try:
         merged = OmegaConf.create()
-        for part in (*parts, OmegaConf.from_dotlist([_spelled_out(o) for o in overrides]), _nested(changes or {})):
+        for part in (*parts, _overridden([_spelled_out(o) for o in overrides]), _nested(changes or {})):
             _make_way(merged, part)
+            _check_alike("", OmegaConf.to_container(merged), OmegaConf.to_container(part))
             merged = cast(DictConfig, OmegaConf.merge(merged, part))
         plain = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"configuration: {_first_line(error)}") from None
     return {str(k): v for k, v in cast(dict[Any, Any], plain).items()}
+
+
+def _overridden(overrides: Sequence[str]) -> DictConfig:
+    """Overrides as settings. Raises ``ConfigError`` that names the one that can't be read."""
+    part = OmegaConf.create()
+    for override in overrides:
+        try:
+            part.merge_with_dotlist([override])
+        except Exception as error:  # YAML's come in many classes, as in a file
+            raise ConfigError(
+                f"{override!r} can't be read: {_first_line(error)} (what stands behind = is YAML: quote a text that "
+                "has other meaning there)"
+            ) from None
+    return part
+
+
+def _check_alike(place: str, before: Any, now: Any) -> None:
+    """Raises ``ConfigError`` for a key that has settings in one part and a list in the other: they can't be merged."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in before.keys() & now.keys():
+            _check_alike(f"{place}.{key}" if place else str(key), before[key], now[key])
+    elif {type(before), type(now)} == {dict, list}:
+        raise ConfigError(f"{place}: settings in one place and a list in another; write it one way")
 
 
 def _nested(changes: Mapping[str, Any]) -> DictConfig:
@@ -103,7 +127,7 @@ def load_section(schema: type[T], arguments: Sequence[str], name: str = "") -> T
     """Files and overrides of a command that has one section of its own. Raises ``ConfigError`` as ``load`` does."""
     parts = [_read(a, short=False) for a in arguments if "=" not in a]
     try:
-        merged = OmegaConf.merge(*parts, OmegaConf.from_dotlist([a for a in arguments if "=" in a]))
+        merged = OmegaConf.merge(*parts, _overridden([a for a in arguments if "=" in a]))
         plain = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
     except OmegaConfBaseException as error:
         raise ConfigError(f"configuration: {_first_line(error)}") from None

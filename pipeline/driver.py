@@ -203,12 +203,16 @@ class Driver:
         if self._turns is not None and strand.turn >= self._turns:
             strand.wait_for(None, 0)
             return []
-        width = _width(wish)
+        width, at_once = _width(wish), isinstance(strand.effect, Room)
         strand.wait_for(wish, width)
         if not width:
             return [(strand, ())]
         row.waiting += 1
-        self._asks.extend(Ask(name, strand.turn, part, wish, strand.name) for part in range(width))
+        asks = [Ask(name, strand.turn, part, wish, strand.name) for part in range(width)]
+        if at_once:  # first, while whoever told the room of these messages still has their tokens
+            self._asks.extendleft(reversed(asks))
+        else:
+            self._asks.extend(asks)
         return []
 
     def _split(self, row: _Row, strand: _Strand, wish: Together) -> list[tuple[_Strand, Reply | None]]:

@@ -28,7 +28,16 @@ class RunDirectoryError(RaylignError):
 
 
 class StorageError(RaylignError):
-    """A file that can't be written, though the directory could be when the run began (no space, say)."""
+    """A file that can't be written or read, and would not be on another try: no space, no permission."""
+
+    exit_status = 1
+
+
+class Unreachable(OSError):
+    """A store that gave no answer after its file system's own retries.
+
+    Another try may help, so that a node is tried again; hence no ``RaylignError``, which ends the run.
+    """
 
     exit_status = 1
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from types import ModuleType
 
 from pipeline.errors import ConfigError
-from pipeline.sections import MethodConfig, RewardConfig
+from pipeline.sections import MethodConfig
 
 PACKAGES = {
     "method": "pipeline.methods",
@@ -44,11 +44,6 @@ def columns(method: str) -> dict[str, type]:
     They are columns of the results, so they are declared beforehand, as ``COLUMNS`` of the method's module.
     """
     return dict(getattr(load("method", method), "COLUMNS", {}))
-
-
-def needs_reference(reward: RewardConfig) -> bool:
-    """Whether rewards depend on the rows' right answers (``data.reference``)."""
-    return bool(getattr(load("reward", reward.engine), "NEEDS_REFERENCE", False))
 
 
 def draws(method: MethodConfig) -> bool:

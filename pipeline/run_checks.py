@@ -81,10 +81,10 @@ def _check_data(run: RunConfig) -> None:
             f"data.responses: method {run.method.name} scores responses that the input has; name the column or columns "
             "that hold them, or data.transcript where they are the ends of whole conversations"
         )
-    if plugin.needs_reference(run.reward) and data.reference is None:
+    if run.reward.needs_reference and data.reference is None:
         raise ConfigError(
-            f"data.reference: reward engine {run.reward.engine} compares responses with right answers; name the column "
-            "that holds them"
+            f"data.reference: reward engine {run.reward.engine} compares responses with right answers or with other "
+            "responses; name the column that holds them"
         )
     if data.template not in TEMPLATES:
         raise ConfigError(f"data.template = {data.template!r}: choose one of {', '.join(TEMPLATES)}")

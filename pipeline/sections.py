@@ -22,7 +22,7 @@ class DataConfig:
     assistant's messages) or a list of strings; or ``transcript``, one or more columns with whole conversations (texts
     as HH-RLHF has them, or messages), which are the same up to their last turns. These are the responses, and what
     comes before is the prompt, in place of the column ``prompt``. ``reference``: the column with right answers (strings
-    or numbers), which a verifier compares responses with.
+    or numbers), which a verifier compares responses with, or with the responses that a judge compares them with.
     """
 
     input: Any = None
@@ -159,6 +159,11 @@ class RewardConfig:
     def local_model(self) -> str:
         """The model whose weights a replica loads, and so needs a GPU or memory for; empty where it loads none."""
         return self.model
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a reward depends on the row's right answer, or on a response of its own (``data.reference``)."""
+        return False
 
 
 @dataclass

@@ -242,3 +242,17 @@ def test_another_method_makes_way_for_its_own_settings(tmp_path: Path) -> None:
 def test_plain_mappings_build_too() -> None:
     settings = yaml.safe_load("{out: x, data: {input: [a, b]}, generator: toy, reward: toy}")
     assert build(settings).data.input == ["a", "b"]
+
+
+@pytest.mark.parametrize("override", ["method.n=[1", "data.prompt={", "method.n='", "method.n=@1"])
+def test_an_override_that_is_no_yaml_is_shown(override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load([], [*BASE, override])
+    assert str(caught.value).startswith(f"{override!r} can't be read: ")
+    assert "quote a text" in str(caught.value)
+
+
+def test_a_list_where_another_place_has_settings(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("data: [p.jsonl]\n")
+    with pytest.raises(ConfigError, match="data: settings in one place and a list in another"):
+        load([str(tmp_path / "a.yaml")], BASE)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.driver import Driver, Suspended
-from pipeline.effects import Draw, Program, Wish, draw, grant, room, sample, score, together, verdict
+from pipeline.effects import Draw, Program, Room, Wish, draw, grant, room, sample, score, together, verdict
 from pipeline.keys import Key
 from pipeline.types import Candidate, Message, Result, RowError, Text
 from tests.toy_world import ToyWorld, toy_prompt
@@ -63,6 +63,32 @@ def asks(effect: Draw) -> list[Any]:
     driver = Driver()
     driver.start("r", program())
     return list(driver.asks())
+
+
+def test_texts_follow_the_question_of_room_for_them() -> None:
+    """However many rows are in flight, so that nobody has to keep the messages of all of them."""
+
+    def program(row: str) -> Program:
+        messages = (Message("user", row),)
+        for step in range(2):
+            yield from room(messages)
+            yield from sample(Key(0, row).child(step), messages, 2)
+        return Result("", 0.0, 2, 4, 4)
+
+    driver = Driver()
+    for row in "abc":
+        driver.start(row, program(row))
+    for _ in range(2):
+        handed = []
+        for ask in driver.asks():
+            handed.append(ask)
+            if isinstance(ask.effect, Room):
+                driver.tell(ask, 99)
+        said = [(ask.row, type(ask.effect).__name__, ask.part) for ask in handed]
+        assert said == [(row, *what) for row in "abc" for what in (("Room", 0), ("Sample", 0), ("Sample", 1))]
+        for ask in handed:  # a second answer to the questions of room is ignored
+            driver.tell(ask, Text("x", (1,), "stop", 1))
+    assert {row for row, _ in driver.outcomes()} == set("abc")
 
 
 def test_telling_twice_or_late_is_ignored() -> None:

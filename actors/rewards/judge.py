@@ -5,8 +5,12 @@ The engine lives in the reward's own replica (``reward.generator`` is a generato
 without a score is asked for again with another seed; a response that gets none costs its row, with the judge's text
 in the error. With ``samples`` > 1 the reward is their mean, which ties less often than one whole number does.
 
+``compare`` has the judge say which of two responses is better, the row's reference (``data.reference``: a baseline's,
+say) being the other one. Judges favour a place, so each pair is shown in both orders, and the reward is the mean of the
+two verdicts: one that goes by the place alone makes every response worth half.
+
 ``read: labels`` reads no answer, but how likely the judge finds a few one-token answers, whose values are averaged by
-their probabilities: one token is drawn per response, the reward has no noise, and hardly ever ties.
+their probabilities: one token is drawn per question, the reward has no noise, and hardly ever ties.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from actors.generator import response_text
+from actors.judging import check_pattern, expected, label_tokens, score_in, verdict_in
 from actors.protocol import BadRequest, Engine, GenerateRequest, ScoreRequest, Tokenizer
 from pipeline import plugin
 from pipeline.config import plugin_section
@@ -31,19 +36,14 @@ from pipeline.sections import GeneratorConfig, RewardConfig
 from pipeline.types import Message
 
 TIMING = (
-    "replicas",
-    "gpus",
-    "cpus",
-    "threads",
-    "max_in_flight",
-    "load_s",
-    "hang_s",
-    "timeout_s",
-    "retries",
-    "base_url",
+    *("replicas", "gpus", "cpus", "threads", "max_in_flight"),
+    *("load_s", "hang_s", "timeout_s", "retries", "base_url"),
 )
 EXCERPT = 2000
 READS = ("text", "labels")
+_ONE, _TWO = ("question", "response"), ("question", "first", "second")
+TASKS = {"prompt": _ONE, "label_prompt": _ONE, "compare_prompt": _TWO, "compare_label_prompt": _TWO}
+"""The templates and their fields."""
 
 
 @dataclass
@@ -53,12 +53,17 @@ class Config(RewardConfig):
     ``generator``: a generator section; ``model`` (of the reward section) is its model, unless it names one itself.
     ``prompt``: the judge's task, with {question} and {response}. ``pattern``: a regular expression whose first group is
     the score; the last match counts. ``lowest``, ``highest``: scores outside are none. ``samples`` >= 1: answers per
-    response, whose mean is the reward. ``tries`` >= 1: how often each is asked for, until it has a score.
+    question, whose mean is the reward. ``tries`` >= 1: how often each is asked for, until it has a score.
 
-    ``read``: ``text``, or ``labels``, for which ``label_prompt`` takes the place of ``prompt``. ``labels``: answers of
-    one token each and their values (null: the digits 1 to 9); the reward is their mean by the probabilities that the
-    judge gives them after ``lead`` (the beginning of its answer). A response for which they have less than ``least`` of
-    all probability is rejected.
+    ``compare``: the judge compares with the row's reference, twice; ``compare_prompt``, with {question}, {first} and
+    {second}, and ``compare_pattern``, whose first group is the verdict, take the place of ``prompt`` and ``pattern``.
+
+    ``read``: ``text``, or ``labels``, for which ``label_prompt`` or ``compare_label_prompt`` is the task. ``labels``:
+    answers of one token each and their values (null: the digits 1 to 9); the reward is their mean by the probabilities
+    that the judge gives them after ``lead`` (the beginning of its answer). A response for which they have less than
+    ``least`` of all probability is rejected. With ``compare``, ``labels`` are the verdicts however they are read, and
+    their values, from 0 to 1, what they are worth to the response that is shown first (null: A 1, B 0, and tie 0.5 in
+    a text).
     """
 
     engine: str = "judge"
@@ -74,11 +79,31 @@ class Config(RewardConfig):
     labels: dict[str, float] | None = None
     lead: str = ""
     least: float = 0.1
+    compare: bool = False
+    compare_prompt: str = ""
+    compare_pattern: str = ""
+    compare_label_prompt: str = ""
 
     @property
     def values(self) -> dict[str, float]:
         """The labels' values."""
-        return {str(i): float(i) for i in range(1, 10)} if self.labels is None else self.labels
+        if self.labels is not None:
+            return self.labels
+        if not self.compare:
+            return {str(i): float(i) for i in range(1, 10)}
+        return {"A": 1.0, "B": 0.0} | ({} if self.read == "labels" else {"tie": 0.5})
+
+    @property
+    def task(self) -> str:
+        """The template of what the judge is asked."""
+        if self.compare:
+            return self.compare_label_prompt if self.read == "labels" else self.compare_prompt
+        return self.label_prompt if self.read == "labels" else self.prompt
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether there is a response to compare with."""
+        return self.compare
 
     @property
     def local_model(self) -> str:
@@ -95,20 +120,30 @@ def validate(config: Config) -> None:
     """Raises ``ValueError``, with the key at fault, for a judge that could give no score."""
     if config.read not in READS:
         raise ValueError(f"reward.read = {config.read!r}: choose one of {', '.join(READS)}")
-    for name in ("prompt", "label_prompt"):
+    for name, fields in TASKS.items():
         try:
-            quoting.check(getattr(config, name), ("question", "response"))
+            quoting.check(getattr(config, name), fields)
         except ValueError as error:
             raise ValueError(f"reward.{name}: {error}") from None
+    if config.read == "labels" or config.compare:
+        _validate_values(config)
     if config.read == "labels":
         _validate_labels(config)
     else:
         _validate_text(config)
 
 
-def _validate_labels(config: Config) -> None:
+def _validate_values(config: Config) -> None:
     if len(set(config.values.values())) < 2 or not all(map(math.isfinite, config.values.values())):
         raise ValueError(f"reward.labels = {config.labels}: give at least two answers with different, finite values")
+    if config.compare and not all(0 <= value <= 1 for value in config.values.values()):
+        raise ValueError(
+            f"reward.labels = {config.labels}: with reward.compare a value is what a verdict is worth to the first "
+            "of two responses, from 0 to 1; the second one gets the rest"
+        )
+
+
+def _validate_labels(config: Config) -> None:
     if not 0 <= config.least < 1:
         raise ValueError(f"reward.least = {config.least}: it must be a share of the probability, from 0 to below 1")
     engine = generator_of(config).engine
@@ -120,12 +155,8 @@ def _validate_labels(config: Config) -> None:
 
 
 def _validate_text(config: Config) -> None:
-    try:
-        groups = re.compile(config.pattern).groups
-    except re.error as error:
-        raise ValueError(f"reward.pattern = {config.pattern!r} is no regular expression: {error}") from None
-    if groups < 1:
-        raise ValueError(f"reward.pattern = {config.pattern!r}: it needs a group in parentheses around the score")
+    for name, what in (("pattern", "score"), ("compare_pattern", "verdict")):
+        check_pattern(getattr(config, name), f"reward.{name}", what)
     if not config.lowest < config.highest:
         raise ValueError(f"reward.lowest = {config.lowest:g}: it must be below reward.highest = {config.highest:g}")
     for name in ("samples", "tries"):
@@ -155,31 +186,18 @@ def fingerprint(config: Config) -> str:
     """The judge's model, how it samples, and how its answers are asked for and read."""
     generator = generator_of(config)
     tokenizer: Tokenizer = plugin.load("generator", generator.engine).load_tokenizer(generator)
-    sampling = {k: v for k, v in asdict(generator).items() if k not in TIMING}
+    values = json.dumps(config.values)
     if config.read == "labels":
-        label_tokens(config, tokenizer)
-        values = json.dumps(config.values)
-        return digest(("judge", "labels", tokenizer.fingerprint, config.label_prompt, values, config.lead)).hex()
-    asking = (config.prompt, config.pattern, repr(config.lowest), repr(config.highest), config.samples, config.tries)
+        label_tokens(config.values, config.lead, tokenizer)
+        return digest(("judge", "labels", tokenizer.fingerprint, config.task, values, config.lead)).hex()
+    sampling = {k: v for k, v in asdict(generator).items() if k not in TIMING}
+    own = (
+        (config.compare_pattern, values)
+        if config.compare
+        else (config.pattern, repr(config.lowest), repr(config.highest))
+    )
+    asking = (config.task, *own, config.samples, config.tries)
     return digest(("judge", tokenizer.fingerprint, json.dumps(sampling, sort_keys=True, default=str), *asking)).hex()
-
-
-def label_tokens(config: Config, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The token of each label after the lead. Raises ``ConfigError`` where one has several, or another one's."""
-    lead = tokenizer.encode(config.lead)
-    found: dict[int, str] = {}
-    for label in config.values:
-        tokens = tokenizer.encode(config.lead + label)
-        own = tokens[len(lead) :]
-        single = len(own) == 1 and tokens[: len(lead)] == lead and own[0] not in found
-        if not single or tokenizer.decode((own[0],)).strip() != label.strip():
-            raise ConfigError(
-                f"reward.labels: {label!r} after reward.lead = {config.lead!r} is not one token of its own for the "
-                "judge; take labels of one token each (single letters or digits), with a space before them where the "
-                "tokenizer has it"
-            )
-        found[own[0]] = label
-    return tuple(found)
 
 
 def create(config: Config) -> Judge:
@@ -194,21 +212,33 @@ class Judge:
 
     def __init__(self, config: Config, generator: GeneratorConfig, engine: Engine, tokenizer: Tokenizer) -> None:
         self._config, self._generator, self._engine, self._tokenizer = config, generator, engine, tokenizer
-        self._pattern = re.compile(config.pattern)
+        self._pattern = re.compile(config.compare_pattern if config.compare else config.pattern)
         self._lead: tuple[int, ...] = ()
         self._labels: tuple[int, ...] = ()
         if config.read == "labels":
-            self._lead, self._labels = tuple(tokenizer.encode(config.lead)), label_tokens(config, tokenizer)
+            self._lead = tuple(tokenizer.encode(config.lead))
+            self._labels = label_tokens(config.values, config.lead, tokenizer)
 
     async def start(self) -> dict[str, Any]:
         """See ``protocol.RewardEngine``."""
         return {"engine": "judge", "generator": await self._engine.start()}
 
     async def score(self, request: ScoreRequest) -> float:
-        """The mean score of the samples, or of the labels. Raises ``BadRequest`` where there is none."""
-        prompt = self._config.label_prompt if self._labels else self._config.prompt
-        text = prompt.format(question=question(request.content), response=request.response)
-        token_ids = (*self._tokenizer.render((Message("user", text),), "auto"), *self._lead)
+        """The mean over samples, or labels, and over both orders. Raises ``BadRequest`` where there is none."""
+        asked = question(request.content)
+        if not self._config.compare:
+            return await self._value(self._config.task.format(question=asked, response=request.response))
+        if request.reference is None:
+            raise BadRequest("the row has no response to compare with")
+        other = without_thinking(request.reference) if self._config.think == "strip" else request.reference
+        orders = ((request.response, other), (other, request.response))
+        tasks = (self._config.task.format(question=asked, first=first, second=second) for first, second in orders)
+        as_first, of_other = await asyncio.gather(*map(self._value, tasks))
+        return (as_first + 1.0 - of_other) / 2
+
+    async def _value(self, task: str) -> float:
+        """What the judge's answer to this task is worth."""
+        token_ids = (*self._tokenizer.render((Message("user", task),), "auto"), *self._lead)
         room = self._tokenizer.context - len(token_ids)
         if room < 1:
             raise BadRequest(
@@ -218,20 +248,21 @@ class Judge:
         if self._labels:
             return await self._expected(token_ids)
         cap = min(self._generator.max_tokens, room)
-        scores = await asyncio.gather(*(self._sample(token_ids, cap, i) for i in range(self._config.samples)))
-        return float(sum(scores) / len(scores))
+        values = await asyncio.gather(*(self._sample(token_ids, cap, i) for i in range(self._config.samples)))
+        return float(sum(values) / len(values))
 
     async def _expected(self, token_ids: tuple[int, ...]) -> float:
         """The labels' values, averaged by their probabilities."""
         config = self._config
         made = await self._engine.generate(GenerateRequest(token_ids, 1, 0, len(self._lead), self._labels))
-        likely = [math.exp(value) for value in made.label_logprobs]
-        if not sum(likely) > 0 or sum(likely) < config.least:
+        mean, share = expected(made.label_logprobs, config.values.values())
+        if not share > 0 or share < config.least:
+            task = "compare_label_prompt" if config.compare else "label_prompt"
             raise BadRequest(
-                f"the judge gives {', '.join(config.values)} only {sum(likely):.2%} of the probability, less than "
-                f"reward.least = {config.least:g}: its answers begin otherwise (reward.label_prompt, reward.lead)"
+                f"the judge gives {', '.join(config.values)} only {share:.2%} of the probability, less than "
+                f"reward.least = {config.least:g}: its answers begin otherwise (reward.{task}, reward.lead)"
             )
-        return sum(p * value for p, value in zip(likely, config.values.values(), strict=True)) / sum(likely)
+        return mean
 
     async def _sample(self, token_ids: tuple[int, ...], cap: int, sample: int) -> float:
         said = ""
@@ -242,19 +273,19 @@ class Judge:
             said = made.text if made.text is not None else response_text(self._tokenizer, token_ids, made.token_ids)
             if (found := self._read(said)) is not None:
                 return found
-        raise BadRequest(
-            f"the judge gave no score from {self._config.lowest:g} to {self._config.highest:g} in "
-            f"{self._config.tries} tries (reward.pattern, reward.tries); its last answer: {said[:EXCERPT]!r}"
-        )
+        raise BadRequest(f"the judge gave {self._missing()}; its last answer: {said[:EXCERPT]!r}")
 
     def _read(self, said: str) -> float | None:
-        """The last score in an answer; None if there is none, or none in range."""
-        matches = list(self._pattern.finditer(without_thinking(said)))
-        try:
-            value = float(matches[-1][1])
-        except (IndexError, TypeError, ValueError):
-            return None
-        return value if self._config.lowest <= value <= self._config.highest else None
+        config = self._config
+        if config.compare:
+            return verdict_in(said, self._pattern, config.values)
+        return score_in(said, self._pattern, config.lowest, config.highest)
+
+    def _missing(self) -> str:
+        config, tries = self._config, f"in {self._config.tries} tries"
+        if config.compare:
+            return f"no verdict (one of {', '.join(config.values)}) {tries} (reward.compare_pattern, reward.tries)"
+        return f"no score from {config.lowest:g} to {config.highest:g} {tries} (reward.pattern, reward.tries)"
 
     def progress(self) -> Any:
         """See ``protocol.Engine``."""

@@ -15,7 +15,6 @@ from actors.protocol import BadRequest, ScoreRequest
 from pipeline.kernels.answers import correct, extract, stated
 from pipeline.sections import AnswerConfig, RewardConfig
 
-NEEDS_REFERENCE = True
 EXACT = "exact"
 
 
@@ -37,6 +36,11 @@ class Config(RewardConfig):
     def local_model(self) -> str:
         """None."""
         return ""
+
+    @property
+    def needs_reference(self) -> bool:
+        """The right answer."""
+        return True
 
 
 def validate(config: Config) -> None:

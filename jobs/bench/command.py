@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -35,19 +36,25 @@ straight into the same engine, in turns. Starts from conf/job/bench.yaml (the de
   raylign bench
   raylign bench generator=vllm generator.model=/models/llama-8b reward.model=/models/rm data.input=prompts.parquet
   raylign bench bench.parts=[driver]
+  raylign bench bench.parts=[tpo] bench.random=tiny data.input=alpaca_eval.jsonl method=tpo method.steps=1
   raylign bench bench.parts=[packing] bench.random=tiny data.input=alpaca_eval.jsonl bench.responses=responses
 
-bench.parts: generation, chains, scoring, driver (what a draw costs outside the engines; simulated engines), packing
-(transformers scoring against plain batches of eight, on responses that the input holds in column bench.responses).
+bench.parts: generation, chains, scoring, driver (what a draw costs outside the engines; simulated engines), tpo
+(bench.prompts at once, all of them in flight, and the first bench.client of them through a client with four threads, as
+TPO was published with; the model's context must hold two responses and what is said of them), packing (transformers
+scoring against plain batches of eight, on responses that the input holds in column bench.responses).
 bench.rounds: pairs of passes; an even number cancels drift. bench.random: tiny, 1b or 8b make random Llama models of
 that size in place of generator.model and reward.model.
 """
-PARTS = ["generation", "chains", "scoring", "driver", "packing"]
+PARTS = ["generation", "chains", "scoring", "driver", "tpo", "packing"]
 
 
 @dataclass
 class BenchConfig:
-    """``chains`` prompts get one QAlign chain of ``steps`` each; ``driver_rows`` times ``driver_draws`` simulated."""
+    """``chains`` prompts get one QAlign chain of ``steps`` each; ``driver_rows`` times ``driver_draws`` simulated.
+
+    ``prompts`` are in flight at once in the part ``tpo``; its client gets the first ``client`` of them.
+    """
 
     parts: list[str] = field(default_factory=lambda: PARTS[:4])
     rounds: int = 2
@@ -55,6 +62,8 @@ class BenchConfig:
     steps: int = 16
     driver_rows: int = 1024
     driver_draws: int = 64
+    prompts: int = 512
+    client: int = 32
     random: str = ""
     responses: str = "responses"
 
@@ -94,11 +103,12 @@ def _read(arguments: list[str]) -> tuple[RunConfig, BenchConfig]:
             raise ConfigError(f"bench.parts: {part!r}{plugin.nearest(part, PARTS)}; there are: {', '.join(PARTS)}")
     if options.random not in ("", *SIZES):
         raise ConfigError(f"bench.random = {options.random!r}: choose one of {', '.join(SIZES)}")
-    for key in ("rounds", "chains", "steps", "driver_rows", "driver_draws"):
+    for key in ("rounds", "chains", "steps", "driver_rows", "driver_draws", "prompts", "client"):
         if getattr(options, key) < 1:
             raise ConfigError(f"bench.{key} = {getattr(options, key)}: it must be at least 1")
     config = build(settings)
-    chains(config, options)  # a mistake must show before anything is measured
+    for made in (chains, tpo):
+        made(config, options)  # a mistake must show before anything is measured
     return config, options
 
 
@@ -121,6 +131,8 @@ def _measure(part: str, config: RunConfig, options: BenchConfig, scratch: Path) 
             return measures.generation(config, scratch, options.rounds)
         case "chains":
             return measures.generation(chains(config, options), scratch, options.rounds, lockstep=True)
+        case "tpo":
+            return measures.tpo(tpo(config, options), scratch, options.rounds, options.client)
         case "scoring":
             return measures.scoring(config, scratch, options.rounds)
         case "packing":
@@ -137,11 +149,26 @@ def chains(config: RunConfig, options: BenchConfig) -> RunConfig:
     return build(settings)
 
 
+def tpo(config: RunConfig, options: BenchConfig) -> RunConfig:
+    """TPO on the first prompts, all of them in flight at once, with the run's own settings of it if it has any.
+
+    One model writes all; requests have seeds, by which those of one prompt are found.
+    """
+    settings = to_dict(config)
+    rows = math.ceil(options.prompts / config.cluster.shards_in_flight)
+    settings["data"] |= {"limit": options.prompts, "shard_rows": rows}
+    settings["generator"] |= {"seed_requests": True}
+    settings["critic"] = None
+    if config.method.name != "tpo":
+        settings["method"] = {"name": "tpo"}
+    return build(settings)
+
+
 def headline(found: dict[str, Any]) -> dict[str, float]:
     """The public figures of ``bench.json``; those of parts that were not measured are missing."""
     figures = {
         f"{name}_ratio": found[part]["steady_ratio"]["mean"]
-        for part, name in (("generation", "generation"), ("chains", "chain"), ("scoring", "scoring"))
+        for part, name in (("generation", "generation"), ("chains", "chain"), ("scoring", "scoring"), ("tpo", "tpo"))
         if part in found
     }
     if "driver" in found:
@@ -170,6 +197,9 @@ def table(found: dict[str, Any]) -> Table:
         if "lockstep" in values:
             gain = f"{values['gain_over_lockstep']:.2f} x"
             shown.add_row("in lockstep", f"{values['lockstep']:,.0f} {values['unit']}", gain, "", "", "")
+        if "client" in values:
+            rate = f"{values['client']['tokens_per_second']:,.0f} {values['unit']}"
+            shown.add_row("client", rate, f"{values['gain_over_client']:.1f} x", "", "", "")
     if "driver" in found:
         values = found["driver"]
         rate = f"{values['draws_per_second']:,.0f} draws/s"

@@ -16,6 +16,8 @@ from jobs.bench.rates import Served
 Pass = list[tuple[Any, Served]]
 """Requests in the order of their arrival, with what became of them."""
 
+Thread = Sequence[Sequence[Any]]
+"""Stages one after the other, each of which holds the requests that go side by side."""
 
 WINDOW = 1024
 """So many requests keep any engine full. More at once would do the work of their arrival before the clock starts."""
@@ -42,29 +44,37 @@ class Measured(Replica):
         taken, self._trace = self._trace, []
         return sorted(taken, key=lambda pair: pair[1].begun)
 
-    async def feed(self, threads: Sequence[Sequence[Any]]) -> list[Served]:
-        """Serves every thread's requests one after the other, up to ``WINDOW`` threads at once."""
+    async def feed(self, threads: Sequence[Thread]) -> list[Served]:
+        """Serves all threads at once, each thread's stages one after the other, up to ``WINDOW`` requests at once."""
         await self.start()
         ask = getattr(self._engine, "generate", None) or self._engine.score  # type: ignore[attr-defined]
         served: list[Served] = []
         window = asyncio.Semaphore(WINDOW)
 
-        async def run(requests: Sequence[Any]) -> None:
+        async def serve(request: Any) -> None:
             async with window:
-                for request in requests:
-                    begun = time.monotonic()
-                    reply = await ask(request)
-                    served.append(Served(begun, time.monotonic(), _work(reply)))
+                begun = time.monotonic()
+                reply = await ask(request)
+                served.append(Served(begun, time.monotonic(), _work(reply)))
 
-        await asyncio.gather(*(run(requests) for requests in threads))
+        async def run(thread: Thread) -> None:
+            for stage in thread:
+                await asyncio.gather(*map(serve, stage))
+
+        await asyncio.gather(*map(run, threads))
         return served
 
-    async def feed_in_step(self, threads: Sequence[Sequence[Any]]) -> list[Served]:
+    async def feed_in_step(self, threads: Sequence[Thread]) -> list[Served]:
         """The same in lockstep, as if all chains waited for the slowest of each step: what others do."""
         served: list[Served] = []
-        for step in range(max(len(requests) for requests in threads)):
-            served += await self.feed([[requests[step]] for requests in threads if step < len(requests)])
+        for step in range(max(map(len, threads))):
+            served += await self.feed([[thread[step]] for thread in threads if step < len(thread)])
         return served
+
+    async def ask(self, requests: Sequence[Any]) -> list[Any]:
+        """The replies that a client gets who sends these side by side and waits for the last of them."""
+        await self.start()
+        return list(await asyncio.gather(*map(self._answer, requests)))
 
     async def cpu_s(self) -> float:
         """CPU seconds of this process so far, its children not included."""
@@ -85,19 +95,19 @@ def _work(reply: Any) -> int:
     return len(reply.token_ids) if hasattr(reply, "token_ids") else 1
 
 
-def threads_of(trace: Pass) -> list[list[Any]]:
+def threads_of(trace: Pass) -> list[Thread]:
     """The requests of a pass by prompt, each prompt's in their order: chains, where a prompt has one.
 
     A pass of independent draws has as many threads as requests.
     """
     if not all(isinstance(request, GenerateRequest) for request, _ in trace):
-        return [[request] for request, _ in trace]
+        return [[[request]] for request, _ in trace]
     if not any(request.prefix_tokens for request, _ in trace):
-        return [[request] for request, _ in trace]
+        return [[[request]] for request, _ in trace]
     chains: dict[tuple[int, ...], list[Any]] = {}
     for request, _ in trace:
         prompt = request.token_ids[: len(request.token_ids) - request.prefix_tokens]
-        chains.setdefault(prompt, []).append(request)
+        chains.setdefault(prompt, []).append([request])
     return list(chains.values())
 
 

@@ -9,10 +9,13 @@ from typing import Any
 
 import ray
 
-from jobs.bench.measured import threads_of
+from actors.protocol import ScoreRequest
+from jobs.bench import refinement
+from jobs.bench.measured import Thread, threads_of
 from jobs.bench.passes import Bench, Comparison, bench, note
 from jobs.bench.rates import rates
 from pipeline.config import build, to_dict
+from pipeline.errors import ConfigError
 from pipeline.sections import RunConfig
 
 
@@ -34,6 +37,35 @@ def generation(config: RunConfig, scratch: Path, rounds: int, *, lockstep: bool 
             measured["lockstep"] = slow.whole
             measured["gain_over_lockstep"] = _mean([r.whole for r in found.ours]) / slow.whole
         return measured
+
+
+def tpo(config: RunConfig, scratch: Path, rounds: int, prompts_of_client: int) -> dict[str, Any]:
+    """Tokens per second of TPO through the pipeline, all prompts in flight at once, against the engine's own.
+
+    The engine alone gets the same requests as fast as a prompt's own order allows: critique, advice and rewrites wait
+    for each other, and for nothing else. Beside it a client like the published one has the same replicas and the
+    first prompts (see ``refinement``). The reward model is simulated; with the run's own settings, if it is so there.
+    """
+    if config.reward.engine != "simulated":
+        config = _with(config, reward={"engine": "simulated"})
+    with bench(config, scratch) as b:
+        b.pipeline()
+        threads = refinement.threads_of(b.take("generator"), b.replies(refinement.COLUMNS))
+        without_steps = sum(len(thread) == 1 for thread in threads)
+        if without_steps == len(threads):
+            raise ConfigError(
+                "bench.parts: tpo: no critique fits the context of generator.model; take a model with a longer one "
+                "(bench.random=tiny makes one), or lower generator.max_tokens and method.max_tokens"
+            )
+        found = _alternate(b, "generator", threads, rounds, "tokens/s")
+        client = refinement.through_client(
+            threads[:prompts_of_client],
+            lambda stage: b.ask("generator", stage),
+            lambda response: b.ask("reward", [ScoreRequest("", response)]),
+        )
+        gain = _mean([r.whole for r in found.ours]) / client["tokens_per_second"]
+        measured = {"threads": len(threads), "without_steps": without_steps}
+        return found.to_json() | measured | {"client": client, "gain_over_client": gain}
 
 
 def scoring(config: RunConfig, scratch: Path, rounds: int) -> dict[str, Any]:
@@ -95,7 +127,7 @@ def driver(config: RunConfig, scratch: Path, rows: int, draws: int) -> dict[str,
     }
 
 
-def _alternate(b: Bench, kind: str, threads: list[list[Any]], rounds: int, unit: str) -> Comparison:
+def _alternate(b: Bench, kind: str, threads: list[Thread], rounds: int, unit: str) -> Comparison:
     """Engine, pipeline, pipeline, engine, and so on: what drifts hits both."""
     found = Comparison(unit)
     for turn in range(2 * rounds):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import ray
 
 from actors.cluster import Cluster
 from actors.executor import Executor, absolute
-from jobs.bench.measured import ACTORS, Pass
+from jobs.bench.measured import ACTORS, Pass, Thread
 from jobs.bench.rates import Rates, Ratio, Served, rates, ratio
 from pipeline.config import build, to_dict
 from pipeline.sections import RunConfig
+from pipeline.storage.folder import Folder
+from pipeline.storage.journal import Journal
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Bench:
     def __init__(self, config: RunConfig, scratch: Path, cluster: Cluster) -> None:
         self.config, self.scratch, self._cluster = absolute(config), scratch, cluster
         self._passes = 0
+        self._turns: dict[str, cycle[Any]] = {}
 
     def replicas(self, kind: str) -> list[Any]:
         """The actors of a kind, started if need be."""
@@ -69,20 +73,36 @@ class Bench:
         """Runs the pipeline in a new directory; returns its summary and its wall time in seconds."""
         self._passes += 1
         settings = to_dict(self.config) | changes
-        settings["out"] = str(self.scratch / f"pass-{self._passes:02d}")
+        settings["out"] = str(self._out)
         executor = Executor(build(settings), self._cluster, lambda _: None)
         begun = time.monotonic()
         executor.prepare()
         summary = executor.run()
         return summary, time.monotonic() - begun
 
-    def engine(self, kind: str, threads: list[list[Any]], *, in_step: bool = False) -> list[Served]:
+    def replies(self, columns: list[str]) -> list[dict[str, Any]]:
+        """These columns of the last pass's own journal (schema ``CANDIDATES``)."""
+        journal = Journal(Folder(f"{self._out}/candidates"), "")
+        return [row for part in journal.parts() for row in journal.folder.read_table(part.name, columns).to_pylist()]
+
+    def engine(self, kind: str, threads: list[Thread], *, in_step: bool = False) -> list[Served]:
         """Feeds the engine itself. With several replicas the threads are dealt out one by one."""
         actors = self.replicas(kind)
         shares = [threads[i :: len(actors)] for i in range(len(actors))]
         feeds = [a.feed_in_step if in_step else a.feed for a in actors]
         served = ray.get([feed.remote(share) for feed, share in zip(feeds, shares, strict=True)])
         return [one for some in served for one in some]
+
+    @property
+    def _out(self) -> Path:
+        """The last pass's directory."""
+        return self.scratch / f"pass-{self._passes:02d}"
+
+    def ask(self, kind: str, requests: Sequence[Any]) -> list[Any]:
+        """The replies of one replica to these, side by side; replicas take turns. From any thread."""
+        actor = next(self._turns.setdefault(kind, cycle(self.replicas(kind))))
+        replies: list[Any] = ray.get(actor.ask.remote(requests))
+        return replies
 
     def path(self, name: str) -> Path:
         """A place of this name under the scratch directory, empty."""

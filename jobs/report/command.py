@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,14 +17,16 @@ from rich.progress import Progress, TaskID
 
 from jobs.command import guarded
 from jobs.report import page
-from jobs.report.reading import open_run, read_run
+from jobs.report.reading import ReportRun, Wanted, begin, open_held_out, read_run
+from jobs.report.sections import sections
 from pipeline.config import load_section
 from pipeline.errors import ConfigError, InputError
 from pipeline.kernels.choice import SELECTIONS
 from pipeline.plugin import nearest
-from pipeline.report.measures import MEASURES
-from pipeline.report.points import Point, Run, common, points
+from pipeline.report.points import COLUMNS, Point, common, points
+from pipeline.report.settings import Run, named_setting, own_setting, settings
 from pipeline.storage.folder import Folder
+from pipeline.storage.held_out import HeldOut
 
 USAGE = """
 usage: raylign report RUN... [key=value ...]
@@ -34,9 +37,14 @@ running each method's program again on the replies on record.
 
   raylign report runs/demo/best-of-N-by-reward
   raylign report runs/bon runs/qalign runs/tpo out=runs/report gold=answer
+  raylign report runs/bon held_out=runs/bon-other-reward baseline='best_of_n best 1'
 
 out         where the page goes (runs/report)
 gold        a column of the input with the right answers; by default `answer` where there is one, null for none
+held_out    finished runs (one, or a list) with another reward model's rewards for the same responses: runs that share
+            the journal and differ in their reward section, or that scored RUN/results (see docs/reports.md)
+baseline    a run, or the name of a setting as in the table (`best_of_n best 16`): how often responses are better than
+            what it kept for the same prompt, by the held-out reward where there is one
 select      selections to look at beside each run's own, where its method has them; votes only with right answers
 resamples   of the bootstrap over prompts
 cases       prompts shown in full for each run of textual refinement
@@ -49,6 +57,8 @@ class ReportConfig:
 
     out: str = "runs/report"
     gold: str | None = "auto"
+    held_out: Any = None
+    baseline: str | None = None
     select: list[str] = field(default_factory=lambda: ["best", "majority", "weighted_majority"])
     resamples: int = 1000
     cases: int = 3
@@ -71,31 +81,82 @@ def _work(arguments: list[str]) -> int:
 
 def wide_console() -> Console:
     """Standard output, with room for a table where it is no terminal."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def write_report(places: Sequence[str], config: ReportConfig, console: Console) -> None:
     """Reads the runs in ``places``, writes page and table, and prints the summary. Raises ``RaylignError``."""
-    for place in places:
-        open_run(place)  # what isn't there is said before anything is read
-    runs = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        for place in dict.fromkeys(places):
-            show = partial(_show, progress, progress.add_task(place, total=None))
-            runs.append(read_run(place, config.gold, config.select, show))
-    for run in runs:
-        for warning in run.warnings:
-            console.print(f"warning: {warning}", soft_wrap=True, markup=False)
-    shown = [Run(run.name, run.values, run.measured) for run in runs]
+    base_run = config.baseline if config.baseline and Folder(config.baseline).exists("_plan.json") else None
+    places = list(dict.fromkeys([*places, *([base_run] if base_run else [])]))
+    runs = [begin(place, Wanted(config.gold, config.select)) for place in places]
+    shown = [Run(run.name, run.recorded.plan.values, run.measured, run.names) for run in runs]
+    baseline = own_setting(shown, places.index(base_run)) if base_run else config.baseline
+    if baseline is not None:
+        named_setting(baseline, settings(shown))  # what isn't there is said before anything is read
+    held_out, warnings = open_held_out(listed(config.held_out), runs)
+    _read(runs, held_out)
     ids = common(shown)
     if not ids:
         raise InputError("the runs have no prompt in common: a report compares runs over the same input")
-    found = points(shown, ids, config.resamples)
+    found = points(shown, ids, config.resamples, against=baseline)
+    warnings += [warning for run in runs for warning in run.warnings]
+    warnings += [*missing_rewards(found, listed(config.held_out)), *missing_wins(found, baseline)]
+    made = [s for run in runs for s in sections(run, config.cases, config.resamples)]
     folder = Folder(config.out)
     folder.write("report.csv", _csv(found))
-    folder.write("report.html", page.render(runs, found, len(ids), config.cases).encode())
-    console.print(page.summary(found, len(ids)))
+    folder.write("report.html", page.render(runs, found, len(ids), made, warnings, baseline).encode())
+    for warning in warnings:
+        console.print(f"warning: {warning}", soft_wrap=True, markup=False)
+    console.print(page.summary(found, len(ids), baseline))
     console.print(f"written: {folder.url}/report.html, {folder.url}/report.csv", soft_wrap=True)
+
+
+def _read(runs: Sequence[ReportRun], held_out: HeldOut | None) -> None:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for run in runs:
+            read_run(run, held_out, partial(_show, progress, progress.add_task(run.place, total=None)))
+
+
+def listed(value: Any) -> list[str]:
+    """One, several or no directories as a list."""
+    return [] if value is None else [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+def missing_rewards(found: Sequence[Point], held_out: Sequence[str]) -> list[str]:
+    """A warning where held-out rewards are missing. Raises ``InputError`` where there is none at all."""
+    if not held_out:
+        return []
+    known = [p.known["held_out"] for p in found]
+    if not max(known):
+        raise InputError(
+            f"held_out = {', '.join(held_out)}: it has no reward for anything that these runs kept. Rewards are joined "
+            "by row and text: give the run the same input, seed and generator, and the runs' journal; or score their "
+            "results (raylign relabel data.input=RUN/results/*.parquet data.responses=response reward=...)"
+        )
+    lacking = [p for p in found if p.known["held_out"] < max(known)]
+    if not lacking:
+        return []
+    worst = min(lacking, key=lambda p: p.known["held_out"])
+    without = sum(math.isnan(p.mean["held_out"]) for p in lacking)
+    gap = f"{max(known) - worst.known['held_out']:,.0f} of {max(known):,.0f} prompts"
+    text = (
+        f"held_out: {len(lacking)} of {len(found)} settings kept responses without a held-out reward, most of all "
+        f"{worst.name} ({gap}). Where more than one in a hundred has none, no mean is given ({without} settings), "
+        "since those that have one are no fair sample"
+    )
+    return [text]
+
+
+def missing_wins(found: Sequence[Point], baseline: str | None) -> list[str]:
+    """A warning where settings can't be compared with the baseline."""
+    without = [p.name for p in found if baseline is not None and math.isnan(p.mean["baseline_win_rate"])]
+    if not without:
+        return []
+    text = (
+        f"baseline: no win rates against {baseline} for {len(without)} of {len(found)} settings ({without[0]}, ...): "
+        "their rewards are by another reward model, or not known (held_out= gives all of them rewards by one)"
+    )
+    return [text]
 
 
 def check(config: ReportConfig) -> None:
@@ -118,9 +179,10 @@ def _csv(found: list[Point]) -> bytes:
         {"series": p.series, "value": p.value, "own": p.own, "seeds": p.seeds, "front": p.front}
         | {
             f"{name}{end}": of[name]
-            for name in MEASURES
+            for name in COLUMNS
             for end, of in (("", p.mean), ("_low", p.low), ("_high", p.high))
         }
+        | {"held_out_known": int(p.known["held_out"])}
         for p in found
     ]
     data = io.BytesIO()

@@ -9,12 +9,14 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
 
 from jobs.plot_style import COLOURS, STYLE, line_style
 from pipeline.report.points import Point
 
 LABELS = {
     "reward": "mean reward",
+    "held_out": "held-out reward",
     "accuracy": "accuracy",
     "win_rate": "better than the first draw",
     "tokens": "generated tokens per prompt",
@@ -22,45 +24,44 @@ LABELS = {
     "depth": "requests one after another",
 }
 PANEL = (4.6, 3.4)
-ACROSS = 4
-"""Histograms side by side."""
+PANELS_ACROSS, ACROSS = 2, 4
+"""Panels and histograms side by side."""
 
 
 def curves(found: Sequence[Point], panels: Sequence[tuple[str, str]]) -> str:
-    """Quality against cost side by side, ``panels`` of (quality, cost): a line per series with its 95 % band.
+    """Quality against cost, ``panels`` of (quality, cost): a line per series with its 95 % band.
 
     A ring marks what is on the front (quality against tokens).
     """
     with mpl.rc_context(STYLE):
-        figure, (row,) = _panels(1, len(panels))
-        for (quality, cost), axes in zip(panels, row, strict=True):
+        figure, grid = _grid(len(panels), PANELS_ACROSS, PANEL)
+        for (quality, cost), axes in zip(panels, grid, strict=False):
             for style, line in _series(found):
-                _line(axes, line, style, cost, quality)
+                if known := [p for p in line if not np.isnan(p.mean[quality])]:
+                    _line(axes, known, style, cost, quality)
             scale = "log" if min(p.mean[cost] for p in found) > 0 else "symlog"
             axes.set(xlabel=LABELS[cost], ylabel=LABELS[quality], xscale=scale)
+        return _finish(figure, grid[0])
+
+
+def over_optimisation(found: Sequence[Point], qualities: Sequence[str]) -> str:
+    """Each of ``qualities`` against the reward that was selected by, each series in order of its compute."""
+    with mpl.rc_context(STYLE):
+        figure, (row,) = _panels(1, len(qualities))
+        for quality, axes in zip(qualities, row, strict=True):
+            for style, line in _series(found):
+                axes.plot([p.mean["reward"] for p in line], [p.mean[quality] for p in line], **style)
+            axes.set(xlabel="mean reward that was selected by", ylabel=LABELS[quality])
         return _finish(figure, row[0])
 
 
-def over_optimisation(found: Sequence[Point]) -> str:
-    """Accuracy against the reward that was selected by, each series in order of its compute."""
-    with mpl.rc_context(STYLE):
-        figure, panels = _panels(1, 1)
-        axes = panels[0][0]
-        for style, line in _series(found):
-            axes.plot([p.mean["reward"] for p in line], [p.mean["accuracy"] for p in line], **style)
-        axes.set(xlabel=LABELS["reward"], ylabel=LABELS["accuracy"])
-        return _finish(figure, axes)
-
-
-def histograms(columns: Sequence[tuple[str, Sequence[float]]]) -> str:
+def histograms(columns: Sequence[tuple[str, ArrayLike]]) -> str:
     """Distributions over prompts, side by side: names and values."""
     with mpl.rc_context(STYLE):
-        figure, panels = _panels(-(-len(columns) // ACROSS), min(len(columns), ACROSS), (2.6, 2.2))
-        for (name, values), axes in zip(columns, panels.flat, strict=False):
+        figure, grid = _grid(len(columns), ACROSS, (2.6, 2.2))
+        for (name, values), axes in zip(columns, grid, strict=False):
             axes.hist(values, bins=24, color=COLOURS[0])
             axes.set(xlabel=name, ylabel="prompts")
-        for axes in panels.flat[len(columns) :]:
-            axes.set_visible(False)
         return _finish(figure)
 
 
@@ -79,6 +80,14 @@ def steps(rows: Sequence[dict[str, float]], lines: Sequence[tuple[str, str]], yl
 def _panels(rows: int, columns: int, size: tuple[float, float] = PANEL) -> tuple[Figure, Any]:
     figure = Figure(figsize=(size[0] * columns, size[1] * rows + 0.4), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _grid(number: int, across: int, size: tuple[float, float]) -> tuple[Figure, list[Any]]:
+    """So many panels, at most ``across`` in a row."""
+    figure, panels = _panels(-(-number // across), min(number, across), size)
+    for axes in panels.flat[number:]:
+        axes.set_visible(False)
+    return figure, list(panels.flat)
 
 
 def _series(found: Sequence[Point]) -> list[tuple[dict[str, Any], list[Point]]]:
@@ -108,6 +117,7 @@ def _finish(figure: Figure, legend: Any = None) -> str:
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def finite(values: Sequence[float | None]) -> list[float]:
+def finite(values: ArrayLike) -> NDArray[np.float64]:
     """The values that are numbers."""
-    return [v for v in values if v is not None and np.isfinite(v)]
+    found = np.asarray(values, np.float64)
+    return np.asarray(found[np.isfinite(found)])

@@ -9,53 +9,82 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from rich.table import Table
 
 from jobs.report import figures
 from jobs.report.reading import ReportRun
-from jobs.report.sections import sections
-from pipeline.report.points import Point
+from jobs.report.sections import Section
+from pipeline.report.points import QUALITIES, Point, quality
+
+TITLES = {"accuracy": "accuracy", "held_out": "held-out reward", "reward": "mean reward"}
+FIGURES = {
+    "n_eq": "uniform budget with the same mean best reward (N_eq)",
+    "bwr": "chance that a batch's sum of best rewards is better (BWR)",
+    "est": "AdaBoN's survival time (EST)",
+    "est_uniform": "uniform's own survival time",
+    "mean_gain": "mean gain in best reward",
+    "win_rate": "share of prompts with the better best reward, ties half",
+}
+"""Of a budget against uniform best-of-N (see ``backtest.metrics``)."""
 
 
-def render(runs: Sequence[ReportRun], found: Sequence[Point], prompts: int, cases: int) -> str:
-    """The whole page as HTML. Everything that comes from runs is escaped."""
+def render(
+    runs: Sequence[ReportRun],
+    found: Sequence[Point],
+    prompts: int,
+    made: Sequence[Section],
+    warnings: Sequence[str] = (),
+    baseline: str | None = None,
+) -> str:
+    """The whole page as HTML. Everything that comes from runs is escaped. ``made``: the runs' sections."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "share": share}
+    environment.filters |= {"number": number, "share": share, "coded": coded}
+    environment.globals |= {"number": number, "share": share, "titles": TITLES, "figure_titles": FIGURES}
     template = environment.from_string(files(__package__).joinpath("page.html.j2").read_text())
-    known = _known(found)
-    accuracy = "accuracy" in known
+    known = shown(found)
     costs = [(known[0], cost) for cost in ("reward_calls", "depth") if len({p.mean[cost] for p in found}) > 1]
+    other = [name for name in known if name != "reward"]
     return template.render(
         runs=[_about(run) for run in runs],
-        warnings=[w for run in runs for w in run.warnings],
+        warnings=warnings,
         prompts=prompts,
         points=found,
         best=headline(found),
-        accuracy=accuracy,
-        quality_plot=Markup(figures.curves(found, [(quality, "tokens") for quality in known])),
+        known=known,
+        front=quality(found).replace("_", "-"),
+        baseline=baseline,
+        quality_plot=Markup(figures.curves(found, [(name, "tokens") for name in known])),
         cost_plot=Markup(figures.curves(found, costs)) if costs else None,
-        trade_plot=Markup(figures.over_optimisation(found)) if accuracy else None,
-        sections=[s for run in runs for s in sections(run, cases)],
+        trade_plot=Markup(figures.over_optimisation(found, other)) if other else None,
+        sections=made,
     )
 
 
-def summary(found: Sequence[Point], prompts: int) -> Table:
+def summary(found: Sequence[Point], prompts: int, baseline: str | None = None) -> Table:
     """Each series at its most compute, for the terminal."""
-    table = Table(title=f"{prompts} prompts", title_justify="left")
-    for column in ("series", "at", "accuracy (95 %)", "mean reward (95 %)", "tokens", "rewards", "depth"):
+    title = f"{prompts} prompts" + (f"; the baseline is {baseline}" if baseline else "")
+    table = Table(title=title, title_justify="left")
+    columns = [(TITLES[name], name, share if name == "accuracy" else number) for name in shown(found)]
+    if baseline is not None:
+        columns.append(("above baseline", "baseline_win_rate", share))
+    for column in ("series", "at", *(f"{title} (95 %)" for title, _, _ in columns), "tokens", "rewards", "depth"):
         table.add_column(column, justify="left" if column == "series" else "right")
     for p in headline(found):
         table.add_row(
             p.series,
             str(p.value or ""),
-            between(p, "accuracy", share),
-            between(p, "reward", number),
+            *(between(p, name, show) for _, name, show in columns),
             *(f"{p.mean[cost]:,.0f}" for cost in ("tokens", "reward_calls", "depth")),
         )
     return table
+
+
+def shown(found: Sequence[Point]) -> list[str]:
+    """Qualities that any point has, the most trustworthy first."""
+    return [name for name in QUALITIES if not all(math.isnan(p.mean[name]) for p in found)] or ["reward"]
 
 
 def headline(found: Sequence[Point]) -> list[Point]:
@@ -80,15 +109,17 @@ def share(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.1%}"
 
 
-def _known(found: Sequence[Point]) -> list[str]:
-    """Qualities that every point has, accuracy first."""
-    return [name for name in ("accuracy", "reward") if not any(math.isnan(p.mean[name]) for p in found)] or ["reward"]
+def coded(text: str) -> Markup:
+    """Text in which what stands between backticks is code."""
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else p for i, p in enumerate(parts))
 
 
 def _about(run: ReportRun) -> dict[str, Any]:
     summary, config = run.summary, run.config
     engines: Mapping[str, Sequence[Mapping[str, Any]]] = summary["engines"]
-    method = {k: v for k, v in run.values.items() if k.startswith("method.") and not isinstance(v, Mapping)}
+    plan = run.recorded.plan.values
+    method = {k: v for k, v in plan.items() if k.startswith("method.") and not isinstance(v, Mapping)}
     return {
         "name": run.name,
         "place": run.recorded.folder.url,

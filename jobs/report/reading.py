@@ -2,101 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from jobs.report.refinement import Refinement
 from jobs.status import config_of
-from pipeline import plugin
+from pipeline import fingerprints, plugin
 from pipeline.errors import InputError
 from pipeline.kernels.answers import correct, extract, stated
 from pipeline.kernels.choice import votes_on_answers
 from pipeline.plugin import nearest
-from pipeline.report.measures import Judge, Measured
+from pipeline.report.measures import Judge, Judges, Measured, unknown
 from pipeline.report.variants import variants
 from pipeline.sections import AnswerConfig, RunConfig
 from pipeline.storage.finished import finished_plan
 from pipeline.storage.folder import Folder
+from pipeline.storage.held_out import HeldOut, Rewards
 from pipeline.storage.recorded import RecordedRun, RecordedShard
+from pipeline.types import Prompt
 
 GUESS = "answer"
 """Where right answers stand if nobody says."""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What to look at. ``gold``: the column with right answers, ``auto`` for ``answer`` where there is one."""
+
+    gold: str | None = "auto"
+    selections: Sequence[str] = ()
+
+
 @dataclass
 class ReportRun:
-    """A run that was read. ``values``: its plan's, with models by the names that people call them.
+    """A run, and what was read of it. ``gold``: its column with right answers; ``names``: what people call values of
+    its plan that are fingerprints.
 
-    ``columns``: what its method tells of each prompt (``Result.columns``), and the ``shard`` it is in.
+    ``columns``: numbers that its method tells of each prompt (``Result.columns``); ``refinement``: its steps, where it
+    has any; ``unheld``: prompts that the held-out runs don't have.
     """
 
     name: str
     recorded: RecordedRun
     config: RunConfig
-    values: dict[str, Any]
     summary: dict[str, Any]
     measured: Measured
-    columns: pa.Table
+    gold: str | None = None
+    columns: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]] = field(default_factory=dict)
+    refinement: Refinement | None = None
+    unheld: int = 0
+    names: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def place(self) -> str:
+        """Its directory."""
+        return self.recorded.folder.url
 
-def open_run(place: str) -> tuple[RecordedRun, RunConfig]:
+
+def open_run(place: str, key: str = "RUN") -> tuple[RecordedRun, RunConfig]:
     """A finished run and its configuration. Raises ``RunDirectoryError`` where there is none."""
-    folder = Folder(place, "RUN")
+    folder = Folder(place, key)
     finished_plan(folder)  # without it there is no run, and no configuration
     config = config_of(folder)
     return RecordedRun(folder, config.journal), config
 
 
-def read_run(
-    place: str,
-    gold: str | None,
-    selections: Sequence[str],
-    progress: Callable[[int, int], None],
-) -> ReportRun:
-    """Reads and replays a run, shard by shard. Raises ``InputError`` where there is no such column ``gold``.
+def begin(place: str, wanted: Wanted) -> ReportRun:
+    """A run of which nothing is read yet but what it is. Raises ``InputError`` where it lacks the column ``gold``.
 
-    ``gold``: ``auto`` takes the column ``answer`` if there is one; without right answers no votes are looked at but the
-    run's own. ``progress`` is told rows done, and rows in all.
+    Without right answers no votes are looked at but the run's own.
     """
     recorded, config = open_run(place)
-    folder, method = recorded.folder, config.method
-    gold = _column(recorded.results(0).column_names, gold, place)
-    measured = Measured(variants(method, [s for s in selections if gold or not votes_on_answers(s, "")]))
-    names = folder.read_json("_plan.json").get("names", {})
-    values = {**recorded.plan.values, **{k: PurePosixPath(v).name for k, v in names.items()}}
-    summary: dict[str, Any] = folder.read_json("summary.json")
-    run = ReportRun(PurePosixPath(place.rstrip("/")).name, recorded, config, values, summary, measured, pa.table({}))
-    own, total, tables = ["id", *plugin.columns(method.name)], int(summary["results"]), []
+    gold = _column(recorded.results(0).column_names, wanted.gold, place)
+    selections = [s for s in wanted.selections if gold or not votes_on_answers(s, "")]
+    names = recorded.folder.read_json("_plan.json").get("names", {})
+    return ReportRun(
+        name=PurePosixPath(place.rstrip("/")).name,
+        recorded=recorded,
+        config=config,
+        summary=recorded.folder.read_json("summary.json"),
+        measured=Measured(variants(config.method, selections)),
+        gold=gold,
+        names={key: PurePosixPath(name).name for key, name in names.items()},
+    )
+
+
+def read_run(run: ReportRun, held_out: HeldOut | None, progress: Callable[[int, int], None]) -> None:
+    """Reads and replays a run, shard by shard. ``progress`` is told rows done, and rows in all."""
+    recorded, config, measured = run.recorded, run.config, run.measured
+    kinds, total = plugin.columns(config.method.name), int(run.summary["results"])
+    numbers: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name, kind in kinds.items() if kind is not str}
+    run.refinement = Refinement() if "trajectory" in kinds else None
     for number in range(recorded.shards):
         shard = recorded.read(number, config.data, critic=config.critic is not None)
-        _take(run, shard, gold)
-        where = pa.array([number] * len(shard.results), pa.int64())
-        tables.append(shard.results.select(own).append_column("shard", where))
+        _take(run, shard, held_out)
+        for name, parts in numbers.items():
+            parts.append(_floats(shard.results.column(name)))
+        if run.refinement is not None:
+            run.refinement.take(number, shard.results.column("trajectory"))
         progress(len(measured.ids) + measured.lost, total)
-    run.columns = pa.concat_tables(tables)
-    if measured.lost:
-        run.warnings.append(f"{place}: {measured.lost} of {total} prompts are not wholly on record, and left out")
-    if measured.differing:
-        run.warnings.append(
-            f"{place}: {measured.differing} of {total} prompts have another result than their record leads to; "
+    run.columns = {name: np.concatenate(parts) for name, parts in numbers.items()}
+    run.warnings = _warnings(run, total)
+
+
+def _warnings(run: ReportRun, total: int) -> list[str]:
+    found = []
+    if run.measured.lost:
+        found.append(f"{run.place}: {run.measured.lost} of {total} prompts are not wholly on record, and left out")
+    if run.measured.differing:
+        found.append(
+            f"{run.place}: {run.measured.differing} of {total} prompts have another result than their record leads to; "
             "was the run or its journal changed? `raylign verify` tells"
         )
-    return run
+    if run.unheld:
+        found.append(
+            f"{run.place}: {run.unheld} of {total} prompts are not in the held-out run, or it has another prompt under "
+            "their id; held-out rewards are those of the others"
+        )
+    return found
 
 
-def _take(run: ReportRun, shard: RecordedShard, gold: str | None) -> None:
+def _take(run: ReportRun, shard: RecordedShard, held_out: HeldOut | None) -> None:
     ids, responses = (shard.results.column(name).to_pylist() for name in ("id", "response"))
     kept = dict(zip(ids, responses, strict=True))
-    right = {} if gold is None else dict(zip(ids, shard.results.column(gold).to_pylist(), strict=True))
-    seed = run.recorded.plan.values["seed"]
-    for prompt in shard.prompts:
-        if prompt.id in kept:
-            judge = _judge(right.get(prompt.id), getattr(run.config.method, "answer", AnswerConfig()))
-            run.measured.take(prompt, seed, shard.replies, judge, kept[prompt.id])
+    right = {} if run.gold is None else dict(zip(ids, shard.results.column(run.gold).to_pylist(), strict=True))
+    seed, answer = run.recorded.plan.values["seed"], getattr(run.config.method, "answer", AnswerConfig())
+    chosen = [prompt for prompt in shard.prompts if prompt.id in kept]
+    others = None if held_out is None else held_out.rewards(chosen)
+    for prompt in chosen:
+        judges = Judges(_accuracy(right.get(prompt.id), answer), _rewards(run, prompt, others))
+        run.measured.take(prompt, seed, shard.replies, judges, kept[prompt.id])
+
+
+def _rewards(run: ReportRun, prompt: Prompt, others: Rewards | None) -> Judge:
+    """Of a prompt's responses, by the held-out reward model."""
+    if others is None:
+        return unknown
+    run.unheld += prompt.id not in others.prompts
+    known = others.of(prompt.id)
+    return lambda response: known.get(response, float("nan"))
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Numbers, NaN where they are null."""
+    return np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
 
 
 def _column(known: Sequence[str], gold: str | None, place: str) -> str | None:
@@ -109,9 +165,9 @@ def _column(known: Sequence[str], gold: str | None, place: str) -> str | None:
     return gold
 
 
-def _judge(gold: Any, answer: AnswerConfig) -> Judge:
+def _accuracy(gold: Any, answer: AnswerConfig) -> Judge:
     if gold is None:
-        return lambda response: float("nan")
+        return unknown
     wanted = stated(str(gold), answer.how, answer.pattern)
     known: dict[str, float] = {}
 
@@ -122,3 +178,18 @@ def _judge(gold: Any, answer: AnswerConfig) -> Judge:
         return known[response]
 
     return judge
+
+
+def open_held_out(places: Sequence[str], runs: Sequence[ReportRun]) -> tuple[HeldOut | None, list[str]]:
+    """Other runs' rewards, and warnings about them. Raises ``InputError`` where all ``runs`` were selected by them."""
+    if not places:
+        return None, []
+    opened = [open_run(place, "held_out") for place in places]
+    found = HeldOut([(other, config.data) for other, config in opened])
+    same = [run.place for run in runs if fingerprints.scorer(run.recorded.plan.values) == found.scorer]
+    if len(same) == len(runs):
+        raise InputError(
+            f"held_out = {', '.join(places)}: its rewards are by the reward model that {same[0]} selected with; a "
+            "held-out reward is one that nothing was selected by"
+        )
+    return found, [f"{place}: was selected by the held-out reward model itself" for place in same]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,7 +23,7 @@ def choose(
     rule: str,
     responses: Sequence[str],
     rewards: Sequence[float],
-    rng: np.random.Generator,
+    rng: Callable[[], np.random.Generator],
     *,
     beta: float = 1.0,
     utility: str = "rouge1",
@@ -35,7 +35,7 @@ def choose(
     """Index of the response that ``rule`` keeps, in [0, len(responses)).
 
     ``answer`` and ``pattern`` say how answers are extracted for the votes and for ``utility="exact"``, unless their
-    classes are ``given``; ``rng`` is used by ``soft`` alone. ``weights``, (n,), finite and >= 0: how often each
+    classes are ``given``; ``rng`` is called by ``soft`` alone. ``weights``, (n,), finite and >= 0: how often each
     response occurs, for the votes and MBR. Votes and ``mbr``
     look at responses without their think blocks. Raises ``ValueError`` for an unknown rule or utility, or without
     responses.
@@ -52,7 +52,7 @@ def choose(
         case "last":
             return selection.last(rewards)
         case "soft":
-            return selection.soft(rewards, beta, rng)
+            return selection.soft(rewards, beta, rng())
         case "majority":
             return selection.majority(classes(), weights)
         case "weighted_majority":

@@ -118,14 +118,16 @@ def movement(traces: Sequence[Trace], classes: Mapping[str, int | None] | None =
     return found
 
 
-def of_data_set(prompts: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Each diagnostic over the ``prompts`` that have it: ``mean``, ``median``, and ``low`` and ``high`` (5 and 95 %).
+def of_data_set(columns: Mapping[str, ArrayLike]) -> dict[str, dict[str, float]]:
+    """Each diagnostic over the prompts that have it: ``mean``, ``median``, and ``low`` and ``high`` (5 and 95 %).
 
-    R-hats also have ``unsettled``: the share of those prompts with more than 1.01.
+    ``columns``: one number per prompt, NaN where it has none. R-hats also have ``unsettled``: the share of those
+    prompts with more than 1.01.
     """
     table: dict[str, dict[str, float]] = {}
-    for name in sorted({name for prompt in prompts for name in prompt}):
-        values = np.array([p[name] for p in prompts if name in p and not math.isnan(p[name])], np.float64)
+    for name, column in sorted(columns.items()):
+        values = np.asarray(column, np.float64)
+        values = values[~np.isnan(values)]
         table[name] = {"prompts": float(values.size)}
         if values.size:
             low, median, high = np.quantile(values, [0.05, 0.5, 0.95], method="inverted_cdf")

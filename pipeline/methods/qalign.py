@@ -198,7 +198,7 @@ def _keep(
         config.select,
         [c.response for c in votes.candidates],
         [c.reward for c in votes.candidates],
-        key.child("select").rng(),
+        key.child("select").rng,
         beta=_beta(config),
         utility=config.utility,
         weights=votes.weights,

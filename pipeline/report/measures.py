@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,31 +20,60 @@ from pipeline.report.variants import Variant
 from pipeline.types import Outcome, Prompt, Result
 
 Floats = NDArray[np.float64]
-MEASURES = ("reward", "accuracy", "win_rate", "tokens", "reward_calls", "depth")
-"""``accuracy``: 1 where the answer is the gold one, else 0, NaN without one. ``win_rate``: 1 where the reward is higher
-than that of the prompt's first draw, 1/2 where it is the same. ``tokens``: generated, all candidates together.
-``reward_calls``: responses scored. ``depth``: requests to the generator one after another."""
+MEASURES = ("reward", "held_out", "accuracy", "win_rate", "tokens", "reward_calls", "depth")
+"""``held_out``: the reward of another reward model, NaN where it is not known. ``accuracy``: 1 where the answer is the
+gold one, else 0, NaN without one. ``win_rate``: 1 where the reward is higher than that of the prompt's first draw, 1/2
+where it is the same. ``tokens``: generated, all candidates together. ``reward_calls``: responses scored. ``depth``:
+requests to the generator one after another."""
 Judge = Callable[[str], float]
-"""A response to 1 (right), 0 (wrong) or NaN (there is no gold answer)."""
+"""What a response is worth, NaN where that is not known."""
+
+
+def unknown(response: str) -> float:
+    """The judge who knows nothing."""
+    return math.nan
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Of one prompt's responses. ``accuracy``: 1 (right) or 0 (wrong); ``held_out``: another model's reward."""
+
+    accuracy: Judge = unknown
+    held_out: Judge = unknown
 
 
 @dataclass
 class Measured:
-    """A run's prompts under its variants. ``values``: (measures, variants) per prompt, NaN where none can be told."""
+    """A run's prompts under its variants."""
 
     variants: Sequence[Variant]
     ids: list[str] = field(default_factory=list)
-    values: list[Floats] = field(default_factory=list)
     lost: int = 0
     """Prompts with a result whose record is not complete."""
     differing: int = 0
     """Prompts whose record leads to another result than the one in the results table."""
+    _numbers: array[float] = field(default_factory=lambda: array("d"))
 
-    def take(self, prompt: Prompt, seed: int, replies: Replies, judge: Judge, kept: str) -> None:
+    @property
+    def values(self) -> Floats:
+        """A view of (prompts, variants, measures), NaN where nothing can be told. Nothing can be added beside it."""
+        return np.asarray(self._numbers).reshape(len(self.ids), len(self.variants), len(MEASURES))
+
+    @cached_property
+    def _method(self) -> ModuleType:
+        return plugin.load("method", self.variants[0].config.name)
+
+    def add(self, name: str, numbers: Sequence[Sequence[float]]) -> None:
+        """Adds a prompt by what each variant measured, (variants, measures)."""
+        self.ids.append(name)
+        for row in numbers:
+            self._numbers.extend(row)
+
+    def take(self, prompt: Prompt, seed: int, replies: Replies, judges: Judges, kept: str) -> None:
         """Adds a prompt whose result is ``kept``, with every variant."""
         key = Key(seed, prompt.id)
         first = replay(prompt.id, best_of_n.run(prompt, best_of_n.Config(n=1), key), replies)
-        outcomes = [self._outcome(v, prompt, key, replies) for v in self.variants]
+        outcomes = [replay(prompt.id, self._method.run(prompt, v.config, key), replies) for v in self.variants]
         if not all(isinstance(o, Result) for o in outcomes):
             self.lost += 1
             return
@@ -49,20 +81,16 @@ class Measured:
         assert isinstance(own, Result)
         self.differing += own.response != kept
         start = first.reward if isinstance(first, Result) else math.nan
-        self.ids.append(prompt.id)
-        self.values.append(np.array([_measure(o, start, judge) for o in outcomes]).T)
-
-    def _outcome(self, variant: Variant, prompt: Prompt, key: Key, replies: Replies) -> Outcome | None:
-        program = plugin.load("method", variant.config.name).run(prompt, variant.config, key)
-        return replay(prompt.id, program, replies)
+        self.add(prompt.id, [_measure(o, start, judges) for o in outcomes])
 
 
-def _measure(outcome: Outcome | None, start: float, judge: Judge) -> list[float]:
+def _measure(outcome: Outcome | None, start: float, judges: Judges) -> list[float]:
     assert isinstance(outcome, Result)
     won = math.nan if math.isnan(start) else (outcome.reward > start) + (outcome.reward == start) / 2
     return [
         outcome.reward,
-        judge(outcome.response),
+        judges.held_out(outcome.response),
+        judges.accuracy(outcome.response),
         won,
         float(outcome.generated_tokens),
         float(outcome.candidates),

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.report.intervals import interval, resampled
-from pipeline.report.measures import MEASURES, Measured
-from pipeline.report.variants import horizon
+from pipeline.report.baseline import ENOUGH, Baseline, baseline
+from pipeline.report.intervals import Totals, interval, totals
+from pipeline.report.measures import MEASURES
+from pipeline.report.settings import Run, Setting, named, settings
 
 Floats = NDArray[np.float64]
-APART = ("seed", "method.name", "method.select", "data.")
-"""Keys of a plan (or their beginnings) that don't tell series apart by themselves."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as the report has it: its name for people, its plan's values, and its prompts."""
-
-    name: str
-    values: Mapping[str, Any]
-    measured: Measured
+COLUMNS = (*MEASURES, "baseline_win_rate")
+"""Of a point. The last one: the share of prompts whose reward is above that of the baseline, ties half."""
+QUALITIES = ("accuracy", "held_out", "reward")
+"""What is to be had, the most trustworthy first."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A setting's means over prompts (and seeds), their intervals, and the gain over the first draw.
+    """A setting's means over prompts (and seeds), and their intervals, by ``COLUMNS``.
 
-    ``value``: the horizon. ``own``: of a run itself. ``seeds``: how many runs it is the mean of. ``front``: nothing
-    else is at least as good for at most as many tokens.
+    A mean is over the prompts that have the number; it is NaN where more than one in a hundred has none of those for
+    which another setting has it. ``known``: how many have it, on average over seeds. ``value``: the horizon. ``own``:
+    of a run itself. ``seeds``: how many runs it is the mean of. ``front``: nothing else is at least as good for at most
+    as many tokens.
     """
 
     series: str
@@ -42,14 +39,13 @@ class Point:
     mean: Mapping[str, float]
     low: Mapping[str, float]
     high: Mapping[str, float]
+    known: Mapping[str, float]
     front: bool = False
 
-
-@dataclass
-class _Setting:
-    own: bool
-    runs: list[Floats] = field(default_factory=list)
-    """(prompts, measures) of each run."""
+    @property
+    def name(self) -> str:
+        """What people call its setting."""
+        return named(self.series, self.value)
 
 
 def common(runs: Sequence[Run]) -> list[str]:
@@ -58,68 +54,73 @@ def common(runs: Sequence[Run]) -> list[str]:
     return [name for name in runs[0].measured.ids if name in shared]
 
 
-def points(runs: Sequence[Run], ids: Sequence[str], resamples: int, seed: int = 0) -> list[Point]:
-    """Every series' points in order. Runs that differ in their seed alone are averaged prompt by prompt."""
-    settings = _settings(runs, ids)
-    whole = np.concatenate([np.mean(s.runs, axis=0) for s in settings.values()], axis=1)  # (prompts, settings x 6)
-    means = whole.mean(0).reshape(len(settings), -1)
-    low, high = (x.reshape(means.shape) for x in interval(resampled(whole, resamples, seed)))
-    rows = [
-        Point(series, value, s.own, len(s.runs), _named(means[i]), _named(low[i]), _named(high[i]))
-        for i, ((series, value), s) in enumerate(settings.items())
+def points(
+    runs: Sequence[Run], ids: Sequence[str], resamples: int, seed: int = 0, against: str | None = None
+) -> list[Point]:
+    """Every series' points in order. Runs that differ in their seed alone are averaged.
+
+    ``against``: the setting that is the baseline. Raises ``InputError`` where there is none of that name.
+    """
+    found = settings(runs)
+    rows = [_rows(run, ids) for run in runs]
+    base = None if against is None else baseline(against, found, runs, rows)
+    blocks = [partial(_block, run, where, base) for run, where in zip(runs, rows, strict=True)]
+    whole = totals(blocks, len(ids), resamples, seed)
+    sums, counts = (np.stack([_of(s, whole, half) for s in found], axis=1) for half in ("sums", "counts"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = sums / counts  # (1 + resamples, settings, columns)
+    known = counts[0] / np.array([[len(s.members)] for s in found])
+    means[:, known < ENOUGH * known.max(0)] = np.nan
+    low, high = interval(means[1:])
+    mean, lows, highs, counted = ([_named(row) for row in table] for table in (means[0], low, high, known))
+    made = [
+        Point(s.series, s.value, s.own, len(s.members), *numbers)
+        for s, numbers in zip(found, zip(mean, lows, highs, counted, strict=True), strict=True)
     ]
-    return _with_front(rows)
+    return _with_front(made)
 
 
-def _settings(runs: Sequence[Run], ids: Sequence[str]) -> dict[tuple[str, int], _Setting]:
-    found: dict[tuple[str, int], _Setting] = {}
-    seen: set[tuple[str, int, Any]] = set()
-    names = labels(runs)
-    longest_first = sorted(range(len(runs)), key=lambda i: -max(v.value for v in runs[i].measured.variants))
-    for i in longest_first:
-        run = runs[i]
-        place = {name: k for k, name in enumerate(run.measured.ids)}
-        values = np.array([run.measured.values[place[name]] for name in ids])  # (prompts, measures, variants)
-        for k, variant in enumerate(run.measured.variants):
-            key = (f"{names[i]} {variant.config.select}", variant.value)
-            if (*key, run.values["seed"]) in seen:  # a shorter run of the same draws
-                continue
-            seen.add((*key, run.values["seed"]))
-            setting = found.setdefault(key, _Setting(False))
-            setting.own |= variant.own
-            setting.runs.append(values[:, :, k])
-    order = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    return dict(sorted(found.items(), key=lambda item: (order[item[0][0].rsplit(" ", 1)[0]], item[0][0], item[0][1])))
+def _rows(run: Run, ids: Sequence[str]) -> Any:
+    """Where these prompts stand among the run's."""
+    if run.measured.ids == ids:
+        return slice(None)
+    place = {name: k for k, name in enumerate(run.measured.ids)}
+    return np.array([place[name] for name in ids], np.int64)
+
+
+def _block(run: Run, rows: Any, base: Baseline | None, first: int, stop: int) -> Floats:
+    """Columns of all variants of some prompts, side by side."""
+    some = slice(first, stop) if isinstance(rows, slice) else rows[first:stop]
+    values = run.measured.values[some]
+    wins = np.full(values.shape[:2], np.nan) if base is None else base.wins(run, values, first, stop)
+    whole: Floats = np.concatenate([values, wins[:, :, None]], axis=2).reshape(len(values), -1)
+    return whole
+
+
+def _of(setting: Setting, whole: Sequence[Totals], half: str) -> Floats:
+    """A setting's sums or counts over all of its runs, (1 + resamples, columns)."""
+    n = len(COLUMNS)
+    parts = [getattr(whole[i], half)[:, k * n : (k + 1) * n] for i, k in setting.members]
+    return np.asarray(np.sum(parts, axis=0))
 
 
 def _named(row: Floats) -> dict[str, float]:
-    return dict(zip(MEASURES, map(float, row), strict=True))
+    return dict(zip(COLUMNS, map(float, row), strict=True))
 
 
-def labels(runs: Sequence[Run]) -> list[str]:
-    """A name for each run: its method, and the settings in which it differs from others of that method."""
-    found = []
-    for run in runs:
-        method = run.values["method.name"]
-        others = [r.values for r in runs if r.values["method.name"] == method]
-        ignored = (*APART, f"method.{horizon(method)}", *(() if _asks(method) else ("policy.",)))
-        keys = [k for k in run.values if not k.startswith(ignored) and any(o.get(k) != run.values[k] for o in others)]
-        found.append(" ".join([method, *(f"{k.removeprefix('method.')}={run.values[k]}" for k in keys)]))
-    return found
-
-
-def _asks(method: str) -> bool:
-    """Whether a policy says how far it goes."""
-    return horizon(method) is None
+def quality(found: Sequence[Point]) -> str:
+    """The first of ``QUALITIES`` that every point has; reward if there is none."""
+    known = (name for name in QUALITIES if not any(np.isnan(p.mean[name]) for p in found))
+    return next(known, "reward")
 
 
 def _with_front(rows: Sequence[Point]) -> list[Point]:
-    """Marks the points that none beats in quality (accuracy, else reward) at the same number of tokens or fewer."""
-    quality = "reward" if any(np.isnan(p.mean["accuracy"]) for p in rows) else "accuracy"
+    """Marks the points that none beats in quality at the same number of tokens or fewer."""
+    name = quality(rows)
     best = -np.inf
     front = set()
-    for i in sorted(range(len(rows)), key=lambda i: (rows[i].mean["tokens"], -rows[i].mean[quality])):
-        if rows[i].mean[quality] > best:
-            best = rows[i].mean[quality]
+    for i in sorted(range(len(rows)), key=lambda i: (rows[i].mean["tokens"], -rows[i].mean[name])):
+        if rows[i].mean[name] > best:
+            best = rows[i].mean[name]
             front.add(i)
-    return [Point(p.series, p.value, p.own, p.seeds, p.mean, p.low, p.high, i in front) for i, p in enumerate(rows)]
+    return [replace(p, front=i in front) for i, p in enumerate(rows)]

@@ -39,6 +39,10 @@ class FinishedRun:
         """How many shards the run has."""
         return len(self._starts) - 1
 
+    def rows(self, shard: int) -> int:
+        """How many rows the shard has, the rejected ones included."""
+        return self._starts[shard + 1] - self._starts[shard]
+
     def results(self, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
         """The shard's part of the results, in input order."""
         return self.folder.read_table(f"results/part-{shard:05d}.parquet", None if columns is None else list(columns))
@@ -55,6 +59,11 @@ class FinishedRun:
             )
         return outcomes.filter(pc.is_in(outcomes.column("id"), ids.combine_chunks())).select(["id", "scored"])
 
+    def batch_of(self, shard: int) -> int:
+        """The batch of rows, sharing a budget, that the shard is in or is part of."""
+        batch: int | None = self.plan.values.get("policy.batch")
+        return 0 if batch is None else self._starts[shard] // batch
+
     def near(self, shard: int) -> list[Part]:
         """The journal's parts that may hold replies to the shard's rows."""
         first, stop = self._starts[shard], self._starts[shard + 1]
@@ -69,6 +78,6 @@ def finished_plan(folder: Folder) -> Plan:
     return plan
 
 
-def keys_of(scored: pa.Table) -> list[str]:
+def keys_of(scored: pa.Table) -> pa.Array:
     """All keys of a table that ``FinishedRun.scored`` gave."""
-    return [key for row in scored.column("scored").to_pylist() for key in row or ()]
+    return pc.list_flatten(scored.column("scored").combine_chunks())

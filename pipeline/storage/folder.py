@@ -13,6 +13,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -22,20 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import ConfigError, StorageError
-
-HOPELESS = {
-    errno.ENOSPC: "no space is left: free some, and the same command goes on",
-    errno.EDQUOT: "the disk quota is used up: free some space, and the same command goes on",
-    errno.EROFS: "the file system is read-only: make it writable, or name another directory",
-    errno.EACCES: "permission denied: allow this user to write there, or name another directory",
-    errno.EPERM: "not permitted: allow this user to write there, or name another directory",
-    errno.ENOENT: "there is no such place: make it (a bucket must be there already), or name another directory",
-    errno.ENOTDIR: "a part of this path is a file, not a directory: name another directory",
-    errno.EISDIR: "a directory stands there: remove it, or name another directory",
-    errno.ENAMETOOLONG: "the name is too long: name another directory",
-}
-"""Errors of the system that another try would meet again, and what to do."""
+from pipeline.errors import ConfigError
+from pipeline.storage.failures import clear_reading, clear_writing
 
 
 def file_system(url: str, key: str) -> tuple[Any, str]:
@@ -81,6 +70,12 @@ class Folder:
         """The directory's path, if it is on this machine's own file system."""
         return self._root if self._local else None
 
+    def _writing(self, path: str) -> AbstractContextManager[None]:
+        return clear_writing(path if self._local else self._fs.unstrip_protocol(path), not self._local)
+
+    def _reading(self, name: str) -> AbstractContextManager[None]:
+        return clear_reading(f"{self.url}/{name}".rstrip("/"), not self._local)
+
     def path(self, name: str) -> str:
         """The file's path as its file system knows it."""
         return f"{self._root}/{name}"
@@ -88,7 +83,7 @@ class Folder:
     def write(self, name: str, data: bytes) -> FileRecord:
         """Writes a file whole, or not at all. Raises ``StorageError`` where there is no space or no permission."""
         path = self.path(name)
-        with _clear_errors(path):
+        with self._writing(path):
             if self._local:
                 with _beside(path, data) as beside:
                     os.replace(beside, path)
@@ -102,7 +97,7 @@ class Folder:
         On a file system that can't do this at once (not a local disk, not S3, not GCS), two may both get True.
         """
         path = self.path(name)
-        with _clear_errors(path):
+        with self._writing(path):
             try:
                 if self._local:
                     _link(path, data)
@@ -120,35 +115,38 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """The file's content. Raises ``FileNotFoundError``."""
-        data: bytes = self._fs.cat_file(self.path(name))
+        with self._reading(name):
+            data: bytes = self._fs.cat_file(self.path(name))
         return data
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file or directory now."""
-        return bool(self._fs.exists(self.path(name)))
+        with self._reading(name):
+            return bool(self._fs.exists(self.path(name)))
 
     def names(self, under: str, suffix: str = "") -> list[str]:
         """Names of the files directly in ``under`` that end in ``suffix``, sorted; empty if there is no such place."""
-        self._fs.invalidate_cache()
-        try:
-            entries = self._fs.ls(self.path(under), detail=True)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        found = [e["name"].rsplit("/", 1)[-1] for e in entries if e["type"] == "file"]
+        found = [e["name"].rsplit("/", 1)[-1] for e in self._entries(under) if e["type"] == "file"]
         return sorted(n for n in found if n.endswith(suffix) and not n.endswith(".tmp"))
 
     def folders(self, under: str) -> list[str]:
         """Names of the directories directly in ``under``, sorted."""
+        found = (e["name"] for e in self._entries(under) if e["type"] == "directory")
+        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
+
+    def _entries(self, under: str) -> list[dict[str, Any]]:
         self._fs.invalidate_cache()
         try:
-            entries = self._fs.ls(self.path(under), detail=True)
+            with self._reading(under):
+                entries: list[dict[str, Any]] = self._fs.ls(self.path(under), detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory")
+        self._fs.invalidate_cache()  # what a stale listing lacks may be there all the same, and is opened by name
+        return entries
 
     def remove(self, name: str) -> None:
         """Removes a file or a directory with all it holds; nothing happens if there is none."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._reading(name):
             self._fs.rm(self.path(name), recursive=True)
 
     def remove_empty(self, name: str) -> None:
@@ -172,10 +170,12 @@ class Folder:
         record = self.write(name, buffer.getvalue())
         return FileRecord(name, table.num_rows, record.bytes, record.blake2b)
 
-    def read_table(self, name: str, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
-        """Reads one Parquet file, or some columns or rows of it."""
-        with self._fs.open(self.path(name), "rb") as file:
-            return pq.read_table(file, columns=columns, filters=filters)
+    def read_table(
+        self, name: str, columns: list[str] | None = None, filters: Any = None, schema: pa.Schema | None = None
+    ) -> pa.Table:
+        """Reads one Parquet file, or some columns or rows of it; columns of ``schema`` that it lacks are null."""
+        with self._reading(name), self._fs.open(self.path(name), "rb") as file:
+            return pq.read_table(file, columns=columns, filters=filters, schema=schema)
 
 
 @contextlib.contextmanager
@@ -207,15 +207,3 @@ def _link(path: str, data: bytes) -> None:
         except OSError:
             with open(path, "xb") as file:
                 file.write(data)
-
-
-@contextlib.contextmanager
-def _clear_errors(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        kinds = {PermissionError: errno.EACCES, FileNotFoundError: errno.ENOENT}  # object stores give no number
-        number = error.errno or kinds.get(type(error), 0)
-        if number not in HOPELESS:
-            raise
-        raise StorageError(f"{path} can't be written: {HOPELESS[number]}") from error

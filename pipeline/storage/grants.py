@@ -85,10 +85,13 @@ def grants_name(batch: int, round: int) -> str:
     return f"grants/part-{batch:05d}-{round:03d}.parquet"
 
 
-def read_grants(folder: Folder, ids: Sequence[str]) -> dict[tuple[str, int], int]:
-    """How much each of these rows was granted in each round, so far."""
+def read_grants(folder: Folder, ids: Sequence[str], batch: int | None = None) -> dict[tuple[str, int], int]:
+    """How much each of these rows was granted in each round, so far. ``batch``: the one they are in, if it is known."""
     found: dict[tuple[str, int], int] = {}
+    of_batch = "part-" if batch is None else grants_name(batch, 0).removeprefix("grants/").rsplit("-", 1)[0] + "-"
     for name in folder.names("grants", ".parquet"):
+        if not name.startswith(of_batch):
+            continue
         table = folder.read_table(f"grants/{name}", ["id", "round", "granted"], filters=[("id", "in", list(ids))])
         found.update({(r["id"], r["round"]): r["granted"] for r in table.to_pylist()})
     return found

@@ -105,6 +105,13 @@ class Journal:
         """The rows (schema ``CANDIDATES``) of these input rows in these parts, part by part."""
         return _joined(self.folder.read_table(part.name, filters=[("id", "in", list(ids))]) for part in parts)
 
+    def columns(self, parts: Iterable[Part], ids: Sequence[str], names: Sequence[str]) -> pa.Table:
+        """Some columns of ``rows``; what older parts lack of them is null."""
+        wanted = pa.schema([CANDIDATES.field(name) for name in names])
+        filters = [("id", "in", list(ids))]
+        tables = (self.folder.read_table(part.name, filters=filters, schema=wanted) for part in parts)
+        return pa.concat_tables([wanted.empty_table(), *tables])
+
     def candidates(self, parts: Iterable[Part], ids: Sequence[str], keys: Sequence[str]) -> pa.Table:
         """The rows of these names, each once, in the order of the table (see ``JournalWriter.commit``)."""
         wanted = [("id", "in", list(ids)), ("key", "in", list(keys))]
@@ -181,19 +188,22 @@ class JournalWriter:
         self._data, self._first, self._stop = data, first, stop
         self._adopted = list(adopted)
         self._flushed = 0
+        self._written: list[str] = []
 
     def flush(self, rows: list[dict[str, Any]]) -> None:
         """Makes replies durable. The file is whole or absent, never torn."""
-        name = f"_open/{self._part}/{self._flushed:06d}.parquet"
+        name = f"{self._flushed:06d}.parquet"
         self._flushed += 1
-        self._folder.write_table(name, pa.Table.from_pylist(rows, schema=CANDIDATES))
+        self._folder.write_table(f"_open/{self._part}/{name}", pa.Table.from_pylist(rows, schema=CANDIDATES))
+        self._written.append(name)
 
     def commit(self, order: Sequence[str]) -> FileRecord:
         """Merges what was flushed into the part, sorted by row (as in ``order``), chain, step and index.
 
         The manifest is written after the part, the open files go last: a kill at any point loses and doubles nothing.
         """
-        tables = [_open_table(self._folder, name) for name in (*self._adopted, self._part)]
+        tables = [_open_table(self._folder, name) for name in self._adopted]
+        tables.append(_open_table(self._folder, self._part, self._written))
         table = _sorted(_unique(pa.concat_tables(tables)), order)
         record = FileRecord(f"{self._part}.parquet", 0, 0, "")
         if table.num_rows:
@@ -209,9 +219,9 @@ def _joined(tables: Iterable[pa.Table]) -> pa.Table:
     return pa.concat_tables([CANDIDATES.empty_table(), *tables], promote_options="default")  # older parts lack columns
 
 
-def _open_table(folder: Folder, part: str) -> pa.Table:
-    """What has been flushed to a part that is not committed."""
-    names = folder.names(f"_open/{part}", ".parquet")
+def _open_table(folder: Folder, part: str, known: Iterable[str] = ()) -> pa.Table:
+    """What has been flushed to a part that is not committed. ``known``: files there that a listing may lack yet."""
+    names = sorted({*folder.names(f"_open/{part}", ".parquet"), *known})
     return pa.concat_tables([CANDIDATES.empty_table(), *(folder.read_table(f"_open/{part}/{n}") for n in names)])
 
 

@@ -6,7 +6,9 @@ beside a text in column ``WRONG`` that shows it.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -22,6 +24,8 @@ from pipeline.storage.messages import is_string
 from pipeline.storage.schema import WRONG
 
 SLICE = 4096
+DAMAGED = (OSError, EOFError, zlib.error)
+"""What reading a file that was cut or changed raises, packed or not."""
 Line = dict[Any, Any]
 """A line's columns. ``PromptFrom`` is looked up in it as it is: transcripts' names, a tuple, are no column."""
 SHOWN = 2000
@@ -147,18 +151,20 @@ def _decoded(url: str, file: IO[str], heard: blake2b | None) -> Iterator[str]:
     except UnicodeDecodeError as error:  # raised for a whole block of lines
         place = f"line {_first_undecodable(url)} is not UTF-8 ({error.reason})"
         raise InputError(f"{url}: {place}; mend the line, or convert the file to UTF-8") from None
-    except (OSError, EOFError) as error:
+    except DAMAGED as error:
         raise InputError(f"{url}: can't be read after line {number} ({error}); write or copy it again") from None
 
 
 def _first_undecodable(url: str) -> int:
-    with fsspec.open(url, "rb", compression="infer") as file:
-        for number, line in enumerate(file, 1):
+    number = 0
+    with contextlib.suppress(*DAMAGED), fsspec.open(url, "rb", compression="infer") as file:
+        for line in file:
+            number += 1
             try:
                 line.decode()
             except UnicodeDecodeError:
                 return number
-    return 0
+    return number + 1  # the rest is not even lines
 
 
 def _parse(url: str, number: int, line: str) -> Line:
@@ -172,4 +178,18 @@ def _parse(url: str, number: int, line: str) -> Line:
             f"{url}: line {number} holds {json.dumps(value, ensure_ascii=False)[:80]}, not an object with columns; "
             "every line must be one {...}"
         )
+    if "\\ud" in line.lower() and (half := _half_character(value)) is not None:
+        raise InputError(
+            f"{url}: line {number} holds {half}, which is half of a character (a text that was cut within an emoji, "
+            "say) and can't be stored; mend or remove the line"
+        )
     return value
+
+
+def _half_character(value: Line) -> str | None:
+    """The first lone surrogate in a line's texts, as JSON writes it: no encoding has a place for it."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        return ascii(error.object[error.start]).strip("'")
+    return None

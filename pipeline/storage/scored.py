@@ -36,11 +36,11 @@ class ScoredRows(FinishedRun):
             yield ScoredRow(row["id"], _content(row["prompt"]), row["response"], row["reward"], candidates)
 
     def _candidates(self, shard: int, scored: pa.Table) -> pa.Table:
-        keys = keys_of(scored)
-        table = self.journal.candidates(self.near(shard), scored.column("id").to_pylist(), keys)
-        if table.num_rows != len(set(keys)):
+        keys = keys_of(scored).unique()
+        table = self.journal.candidates(self.near(shard), scored.column("id").to_pylist(), keys.to_pylist())
+        if table.num_rows != len(keys):
             raise RunDirectoryError(
-                f"{len(set(keys)) - table.num_rows} candidates of {self.folder.url} are missing in the journal "
+                f"{len(keys) - table.num_rows} candidates of {self.folder.url} are missing in the journal "
                 f"{self.journal.folder.url}: parts of it were removed; run it again into another out="
             )
         return table

@@ -99,7 +99,7 @@ def check_unique(folder: Folder, source: Source, shards: int) -> None:
 
 def twice(folder: Folder, shards: int) -> tuple[str, int, int] | None:
     """An id that stands twice in the run's shards, and both its positions in the whole input; None if all differ."""
-    hashes = [_hashes(folder.read_table(shard_name(i), [ID]).column(ID)) for i in range(shards)]
+    hashes = [id_hashes(folder.read_table(shard_name(i), [ID]).column(ID)) for i in range(shards)]
     values = np.sort(np.concatenate(hashes)) if hashes else np.zeros(0, dtype=np.uint64)
     same = values[1:][values[1:] == values[:-1]]
     if not same.size:
@@ -107,7 +107,7 @@ def twice(folder: Folder, shards: int) -> tuple[str, int, int] | None:
     rows: dict[str, int] = {}
     for i in range(shards):
         table = folder.read_table(shard_name(i), [ROW, ID])
-        suspects = np.isin(_hashes(table.column(ID)), same)
+        suspects = np.isin(id_hashes(table.column(ID)), same)
         for row, name in zip(*(c.filter(pa.array(suspects)).to_pylist() for c in table.columns), strict=True):
             if name in rows:
                 return name, rows[name], row
@@ -239,7 +239,8 @@ def _ids(table: pa.Table, source: Source, file: SourceFile, rows: np.ndarray[Any
         ) from None
 
 
-def _hashes(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.uint64]]:
+def id_hashes(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """8 bytes of each id."""
     raw = b"".join(digest((name,), size=8) for name in column.to_pylist())
     return np.frombuffer(raw, dtype=np.uint64)
 

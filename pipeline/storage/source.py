@@ -14,11 +14,12 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, StorageError, Unreachable
 from pipeline.keys import digest
 from pipeline.plugin import nearest
 from pipeline.sections import DataConfig, PromptFrom
 from pipeline.storage import given, json_lines
+from pipeline.storage.failures import clear_reading
 from pipeline.storage.folder import file_system
 from pipeline.storage.messages import is_messages, is_string
 from pipeline.storage.prompt_text import fields, is_text
@@ -82,6 +83,13 @@ def inspect(config: DataConfig) -> Source:
 
     Raises ``InputError`` that names the file, line or column at fault.
     """
+    try:
+        return _inspect(config)
+    except (StorageError, Unreachable) as error:
+        raise InputError(f"data.input: {error}") from None
+
+
+def _inspect(config: DataConfig) -> Source:
     urls = expand(config.input)
     schema: pa.Schema | None = None
     files: list[SourceFile] = []
@@ -89,7 +97,8 @@ def inspect(config: DataConfig) -> Source:
     left = config.limit
     first = 0
     for url, label in zip(urls, _labels(urls), strict=True):
-        size, found = _look(url, config.prompt_from)
+        with clear_reading(url, "://" in url):
+            size, found = _look(url, config.prompt_from)
         if found.rows:
             schema = found.schema if schema is None else _unify(schema, found.schema, whole[0], url)
             _check_columns(config, found.schema, url)
@@ -112,7 +121,8 @@ def expand(given: Any) -> list[str]:
     patterns = [given] if isinstance(given, str) else list(given)
     urls: list[str] = []
     for pattern in patterns:
-        matches = _matches(str(pattern))
+        with clear_reading(str(pattern), "://" in str(pattern)):
+            matches = _matches(str(pattern))
         if not matches:
             raise InputError(_no_match(str(pattern)))
         urls += matches
@@ -135,11 +145,12 @@ def read(source: Source, file: SourceFile, slice_rows: int) -> Iterator[pa.Table
         tables = _read_parquet(file.url, source.schema, slice_rows)
     else:
         tables = json_lines.read(file.url, source.schema, source.prompt, slice_rows)
-    for table in tables:
-        if left <= 0:
-            return
-        yield table.slice(0, left) if table.num_rows > left else table
-        left -= table.num_rows
+    with clear_reading(file.url, "://" in file.url):
+        for table in tables:
+            if left <= 0:
+                return
+            yield table.slice(0, left) if table.num_rows > left else table
+            left -= table.num_rows
 
 
 def _matches(pattern: str) -> list[str]:

@@ -152,6 +152,18 @@ def test_caps_and_room_are_those_of_the_model_that_is_asked(tmp_path: Path) -> N
     assert world.pools["critic"].requests[-1].max_tokens == 20
 
 
+def test_messages_are_rendered_once_for_their_room_and_all_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, rendered = spec_of(tmp_path), []
+    tokenizer = type(plugin.load("generator", "toy").load_tokenizer(spec.config.generator))
+    render = tokenizer.render
+    monkeypatch.setattr(tokenizer, "render", lambda self, *given: rendered.append(given) or render(self, *given))
+    other = (Message("user", "ho"),)
+    World(spec).ask(Room(MESSAGES), CRITIQUE, REWRITE, Room(other), Sample(KEY.child("c"), other))
+    assert rendered == [(MESSAGES, "auto"), (other, "auto")]
+
+
 def test_a_critic_with_the_generators_settings_writes_the_generators_texts(tmp_path: Path) -> None:
     """So its texts are found in the journal of a run without a critic."""
     assert set(spec_of(tmp_path, critic="toy").generators.values()) == {GENERATOR_BEFORE}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actors.footprint import least_memory
+from actors.judging import verdict_in
 from actors.protocol import BadRequest, ScoreRequest
 from actors.rewards import judge
 from pipeline.config import build
@@ -18,21 +21,24 @@ from tests.actors.fake_server import FakeServer, message
 from tests.actors.tiny_models import save_generator
 
 REQUEST = ScoreRequest("What is 2 + 2?", "Four {x}.")
+DATA = {"input": "p", "reference": "baseline"}
 
 
 def config_of(url: str = "http://x/v1", **options: Any) -> judge.Config:
     server = {"engine": "openai", "model": "m", "base_url": url, "mode": "chat", "backoff_s": 0.001, "retries": 1}
     section = {"engine": "judge", **options, "generator": {**server, **options.get("generator", {})}}
-    run = build({"out": "x", "data": {"input": "p"}, "generator": "toy", "reward": section})
+    run = build({"out": "x", "data": DATA, "generator": "toy", "reward": section})
     assert isinstance(run.reward, judge.Config)
     return run.reward
 
 
-def score(answers: list[Any], request: ScoreRequest = REQUEST, **options: Any) -> tuple[float, FakeServer]:
+def score(
+    answers: list[Any], request: ScoreRequest = REQUEST, *, usual: Any = 500, **options: Any
+) -> tuple[float, FakeServer]:
     """The reward by a judge who gives these answers, and what it was asked."""
 
     async def main() -> tuple[float, FakeServer]:
-        async with FakeServer(500).then(answers).running() as server:
+        async with FakeServer(usual).then(answers).running() as server:
             engine = judge.create(config_of(server.url, **options))
             try:
                 await engine.start()
@@ -114,7 +120,7 @@ def test_what_names_a_reward() -> None:
 def by_labels(model: Path, **options: Any) -> judge.Config:
     generator = {"engine": "transformers", "model": str(model), **options.pop("generator", {})}
     section = {"engine": "judge", "read": "labels", "least": 0.0, **options, "generator": generator}
-    run = build({"out": "x", "data": {"input": "p"}, "generator": "toy", "reward": section})
+    run = build({"out": "x", "data": DATA, "generator": "toy", "reward": section})
     assert isinstance(run.reward, judge.Config)
     return run.reward
 
@@ -134,11 +140,16 @@ LABELS = {"w10": 1.0, "w11": 0.25, "w12": -2.0}
 
 def by_hand(model: Path, config: judge.Config, request: ScoreRequest) -> tuple[float, float]:
     """The reward from the model's own logits, and the labels' share of the probability."""
+    return of_text(model, config, question=request.content, response=request.response)
+
+
+def of_text(model: Path, config: judge.Config, **fields: Any) -> tuple[float, float]:
+    """The same for the task with these fields."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer, network = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
-    text = config.label_prompt.format(question=request.content, response=request.response)
+    text = (config.compare_label_prompt if config.compare else config.label_prompt).format(**fields)
     ids = tokenizer.apply_chat_template(
         [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=True, return_dict=False
     )
@@ -189,6 +200,139 @@ def test_what_names_a_reward_by_labels(tmp_path: Path) -> None:
     assert len({name, *(judge.fingerprint(by_labels(model, **o)) for o in others)}) == 1 + len(others)
 
 
+PAIR = ScoreRequest("What is 2 + 2?", "Four.", "It is 4.")
+
+
+def shown(body: dict[str, Any]) -> tuple[str, str]:
+    """The two responses in the order in which a judge was shown them."""
+    text = body["messages"][0]["content"].split("=== Task")[0]
+    first, second = text.split("=== Response A ===")[1].split("=== Response B ===")
+    return first.strip(), second.strip()
+
+
+def by(rule: Callable[[str, str], str]) -> Callable[[dict[str, Any]], Any]:
+    """A judge who says by this rule which of two texts is better, at any place of its script."""
+    return lambda body: message(f"I looked.\nVerdict: {rule(*shown(body))}")
+
+
+@pytest.mark.parametrize(
+    ("rule", "reward"),
+    [
+        (lambda first, second: "A", 0.5),
+        (lambda first, second: "B", 0.5),
+        (lambda first, second: "A" if first == PAIR.response else "B", 1.0),
+        (lambda first, second: "B" if first == PAIR.response else "A", 0.0),
+        (lambda first, second: "tie", 0.5),
+        (lambda first, second: "A" if first == PAIR.response else "tie", 0.75),
+        (lambda first, second: "tie" if first == PAIR.response else "A", 0.25),
+    ],
+    ids=["likes the first", "likes the second", "wins", "loses", "ties", "wins as first only", "loses as second only"],
+)
+def test_a_place_is_worth_nothing(rule: Callable[[str, str], str], reward: float) -> None:
+    found, server = score([], PAIR, usual=by(rule), compare=True)
+    assert found == reward
+    pair = (PAIR.response, PAIR.reference)
+    assert {shown(asked) for asked in server.asked} == {pair, pair[::-1]}
+    assert all("What is 2 + 2?" in asked["messages"][0]["content"] for asked in server.asked)
+
+
+@pytest.mark.parametrize(
+    ("said", "worth"),
+    [
+        ("Verdict: A", 1.0),
+        ("**Verdict:** Response A", 1.0),
+        ("verdict B, no.\nVerdict: [[A]]", 1.0),
+        ("<think>Verdict: B</think>Verdict: A.", 1.0),
+        ("Verdict: a tie", 0.5),
+        ("Verdict: A tie.", 0.5),
+        ("VERDICT: Tie", 0.5),
+        ("Verdict: B", 0.0),
+        ("Verdict: a good answer", None),
+        ("Verdict: Both", None),
+        ("A", None),
+        ("", None),
+    ],
+)
+def test_a_verdict_is_read(said: str, worth: float | None) -> None:
+    config = config_of(compare=True)
+    assert verdict_in(said, re.compile(config.compare_pattern), {**config.values, "": 1.0}) == worth
+
+
+def test_a_verdict_is_asked_for_again_in_each_order_and_its_lack_costs_the_row() -> None:
+    found, server = score([message("Hm."), message("Hm.")], PAIR, usual=by(lambda a, b: "A"), compare=True, tries=2)
+    assert (found, len(server.asked), len({asked["seed"] for asked in server.asked})) == (0.5, 4, 4)
+    only_first = by(lambda first, second: "A" if first == PAIR.response else "neither")
+    with pytest.raises(
+        BadRequest, match=r"no verdict \(one of A, B, tie\) in 2 tries .*'I looked\.\\nVerdict: neither'"
+    ):
+        score([], PAIR, usual=only_first, compare=True, tries=2)
+
+
+def test_several_samples_of_both_orders_are_averaged() -> None:
+    found, server = score([message("Verdict: A")] * 3, PAIR, usual=message("Verdict: B"), compare=True, samples=2)
+    assert (found, len(server.asked)) in ((0.25, 4), (0.75, 4)), "three of four for the first place"
+
+
+def test_verdicts_may_have_other_names_and_worth() -> None:
+    labels = {"X": 0.0, "Y": 0.8}
+    options = {"compare": True, "compare_pattern": "Verdict: (.)", "labels": labels}
+    found, _ = score([], PAIR, usual=by(lambda first, second: "Y" if first == PAIR.response else "X"), **options)
+    assert found == pytest.approx((0.8 + 1.0) / 2)
+
+
+def test_thoughts_of_the_other_response_are_not_shown() -> None:
+    thought = ScoreRequest("q", "Four.", "<think>hm</think>It is 4.")
+    for think, texts in (("strip", {"Four.", "It is 4."}), ("keep", {"Four.", thought.reference})):
+        _, server = score([], thought, usual=by(lambda a, b: "A"), compare=True, think=think)
+        assert set(shown(server.asked[0])) == texts
+
+
+def test_there_must_be_a_response_to_compare_with() -> None:
+    with pytest.raises(BadRequest, match="no response to compare with"):
+        score([], REQUEST, compare=True)
+    section = {"engine": "judge", "compare": True, "generator": {"engine": "toy"}}
+    with pytest.raises(ConfigError, match=r"data\.reference: reward engine judge compares responses"):
+        build({"out": "x", "data": {"input": "p"}, "generator": "toy", "reward": section})
+    assert not config_of().needs_reference
+
+
+PAIRS = [ScoreRequest("w1 w2?", "w3 w4", "w5"), ScoreRequest("w1 w2?", "w5", "w3 w4"), ScoreRequest("w7", "w8", "w8")]
+
+
+@pytest.mark.parametrize("lead", ["", "w20 w21 "])
+def test_labels_of_both_orders_are_weighed_by_the_judges_own_probabilities(tmp_path: Path, lead: str) -> None:
+    model = save_generator(tmp_path)
+    labels = {"w10": 1.0, "w11": 0.0, "w12": 0.5}
+    config = by_labels(model, compare=True, labels=labels, lead=lead, generator={"temperature": 0.3})
+    found = asyncio.run(scores(config, PAIRS))
+    for request, reward in zip(PAIRS, found, strict=True):
+        orders = ((request.response, request.reference), (request.reference, request.response))
+        worth = [of_text(model, config, question=request.content, first=a, second=b)[0] for a, b in orders]
+        assert reward == pytest.approx((worth[0] + 1 - worth[1]) / 2, abs=1e-6)
+    assert found[0] + found[1] == pytest.approx(1.0, abs=1e-6), "what one wins the other loses"
+    assert found[0] != pytest.approx(0.5, abs=1e-6)
+    assert found[2] == pytest.approx(0.5, abs=1e-6), "a response is as good as itself"
+
+
+def test_what_names_a_reward_by_comparison(tmp_path: Path) -> None:
+    name = judge.fingerprint(config_of(compare=True))
+    unread: dict[str, Any] = {"prompt": "{question} {response}", "pattern": "(.)", "highest": 5}
+    assert judge.fingerprint(config_of(compare=True, **unread)) == name
+    changes: list[dict[str, Any]] = [
+        {"compare": False},
+        {"compare_prompt": "{question} {first} {second}"},
+        {"compare_pattern": "(.)"},
+        {"labels": {"A": 1.0, "B": 0.0, "tie": 0.4}},
+        {"samples": 2},
+        {"generator": {"model": "n"}},
+    ]
+    others = [judge.fingerprint(config_of(**{"compare": True, **change})) for change in changes]
+    model = save_generator(tmp_path)
+    labels = {"labels": {"w10": 1.0, "w11": 0.0}}
+    others += [judge.fingerprint(by_labels(model, **labels, compare=compare)) for compare in (True, False)]
+    assert len({name, *others}) == 1 + len(others)
+
+
 def test_a_judge_elsewhere_loads_no_weights_here(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"0" * 64)
     here = {"engine": "judge", "generator": {"engine": "transformers", "model": str(tmp_path)}}
@@ -216,6 +360,15 @@ def test_a_judge_elsewhere_loads_no_weights_here(tmp_path: Path) -> None:
         ({"read": "labels", "labels": {"A": 1.0, "B": float("inf")}}, "with different, finite values"),
         ({"read": "labels", "least": 1.0}, r"reward\.least = 1"),
         ({"label_prompt": "{question}"}, r"reward\.label_prompt: it must contain \{response\}"),
+        ({"compare": True, "labels": {"A": 1.0, "B": -1.0}}, r"what a verdict is worth to the first of two"),
+        ({"compare": True, "labels": {"A": 1.0, "B": 1.0}}, "with different, finite values"),
+        ({"compare_prompt": "{question} {first}"}, r"reward\.compare_prompt: it must contain \{second\}"),
+        ({"compare_label_prompt": "{first} {second}"}, r"reward\.compare_label_prompt: it must contain \{question\}"),
+        ({"compare_prompt": "{question} {first} {second} {response}"}, r"no value for \{response\}"),
+        (
+            {"compare_pattern": "Verdict"},
+            r"reward\.compare_pattern = 'Verdict': it needs a group .* around the verdict",
+        ),
         ({"generator": {"tokenzier": "x"}}, r"reward\.generator: unknown key .*did you mean 'tokenizer'"),
     ],
     ids=str,

@@ -90,3 +90,49 @@ def test_a_dead_engine_ends_the_process_so_that_ray_starts_a_new_one() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "EngineDead: gone" in done.stderr
+
+
+def test_a_client_that_asks_is_alone_until_it_takes_it_back() -> None:
+    """What others sent before is finished first, and what they send meanwhile begins afterwards."""
+
+    async def run() -> None:
+        box = Mailbox(work)
+        box.submit("theirs", [(0, 0.05)])
+        assert await box.collect("ours", 0.01, alone=True) == []
+        assert not box.ready("ours")
+        box.submit("theirs", [(1, 0.0)])
+        assert await box.collect("ours", 5.0, alone=True) == []  # before the 5 s are over
+        assert box.ready("ours")
+        box.submit("ours", [(0, 0.0), (1, 0.01)])
+        assert sorted([*await gather_alone(box, "ours", 2)]) == [(0, 0.0), (1, 0.01)]
+        assert (box.load, await box.collect("theirs", 0.01)) == (1, [(0, 0.05)])
+        await box.collect("ours", 0.0)
+        assert await gather(box, "theirs", 1) == [(1, 0.0)]
+
+    asyncio.run(run())
+
+
+async def gather_alone(box: Mailbox, client: str, n: int) -> list[tuple[int, Any]]:
+    replies: list[tuple[int, Any]] = []
+    while len(replies) < n:
+        replies += await box.collect(client, 1.0, alone=True)
+    return replies
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_client_that_is_gone_keeps_nobody_waiting(says: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox, "FORGET_S", 600.0 if says else 0.05)
+
+    async def run() -> None:
+        box = Mailbox(work)
+        await box.collect("gone", 0.01, alone=True)
+        box.submit("gone", [(0, 30.0)])
+        box.submit("here", [(0, 0.0)])
+        assert await box.collect("here", 0.01) == []
+        if says:
+            box.leave("gone")
+        await asyncio.sleep(0.1)
+        assert await gather(box, "here", 1) == [(0, 0.0)]
+        assert box.load == 0
+
+    asyncio.run(run())

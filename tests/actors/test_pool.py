@@ -12,6 +12,8 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from actors.mailbox import Failure, Mailbox
 from actors.pool import Pool, PoolLost, ReplicasAway
 
+GIVEN_UP = Failure("ReplicaDied", "its replica died on every try, the last time with nothing else there")
+
 
 class Remote:
     """``method.remote(...)`` of a fake actor, as an awaitable."""
@@ -26,7 +28,8 @@ class Remote:
 class FakeActor:
     """A replica in this process. ``hold``: answers nothing until released. ``dies``: at these collect calls.
 
-    ``away``: so many calls of ``start`` end in ``absence``; ``dies_loading``: in death while it loads.
+    ``away``: so many calls of ``start`` end in ``absence``; ``dies_loading``: in death while it loads. ``frozen``: the
+    method that isn't answered until somebody kills it.
     """
 
     def __init__(
@@ -38,7 +41,9 @@ class FakeActor:
         absence: Exception | None = None,
         dies_loading: int = 0,
         poison: str = "",
+        frozen: str = "",
     ) -> None:
+        self._frozen, self._killed = frozen, asyncio.Event()
         self._away, self._absence = away, absence or ActorDiedError()
         self._open = asyncio.Event()
         if not hold:
@@ -46,23 +51,41 @@ class FakeActor:
         self._dies, self._broken = dies, broken
         self._dies_loading, self._poison = dies_loading, poison
         self.seen: list[Any] = []
-        self.starts = self._survived = 0
+        self.starts = self._life = 0
+        self._met: dict[str, int] = {}
         self._new_mailbox()
         self.start, self.submit, self.collect = Remote(self._start), Remote(self._submit), Remote(self._collect)
+        self.leave = Remote(self._leave)
 
     def _new_mailbox(self) -> None:
+        self._life += 1
         self.mailbox = Mailbox(self._answer)
+
+    def kill(self) -> None:
+        """As Ray does it: what was called raises, and the next process is in order."""
+        self._frozen = ""
+        self._new_mailbox()
+        self._met.clear()
+        self._killed.set()
+
+    async def _freeze(self, method: str) -> None:
+        if self._frozen == method:
+            await self._killed.wait()
+            raise ActorDiedError
 
     async def _answer(self, request: Any) -> Any:
         await self._open.wait()
         if request == "flaky" and self.seen.count("flaky") < 3:
             raise RuntimeError("not yet")
+        if request == self._poison:
+            self._new_mailbox()
         if self._poison:
             await asyncio.sleep(0.2)  # the death comes first
         return f"reply to {request}"
 
     async def _start(self) -> None:
         self.starts += 1
+        await self._freeze("start")
         if self._away:
             self._away -= 1
             raise self._absence
@@ -72,22 +95,29 @@ class FakeActor:
             self._dies_loading -= 1
             await asyncio.sleep(0.05)
             self._new_mailbox()
+            self._met.clear()
             raise ActorDiedError
 
     async def _submit(self, client: str, requests: list[tuple[int, Any]]) -> None:
         self.seen += [request for _, request in requests]
+        self._met.setdefault(client, self._life)
         self.mailbox.submit(client, requests)
 
-    async def _collect(self, client: str, wait_s: float) -> Any:
+    async def _leave(self, client: str) -> None:
+        self.mailbox.leave(client)
+
+    async def _collect(self, client: str, wait_s: float, alone: bool) -> Any:
+        await self._freeze("collect")
         if self._dies and self.seen:
             self._dies -= 1
             self._new_mailbox()
+            self._met[client] = self._life
             raise ActorDiedError
-        if self._poison and self._poison in self.seen[self._survived :]:
-            self._survived = len(self.seen)
-            self._new_mailbox()
+        replies = await self.mailbox.collect(client, 0.05, alone)
+        if self._met.setdefault(client, self._life) != self._life:
+            self._met[client] = self._life
             raise ActorDiedError
-        return await self.mailbox.collect(client, 0.05), self.mailbox.load
+        return replies, self.mailbox.load, self.mailbox.ready(client)
 
     def release(self) -> None:
         """Lets everything held so far go."""
@@ -174,17 +204,17 @@ def test_what_a_dead_replica_had_is_sent_again() -> None:
     assert (pool.deaths, pool.resent, actor.starts) == (1, 5, 2)
 
 
-def test_a_request_whose_replica_dies_every_time_is_given_up() -> None:
-    async def main() -> list[Any]:
+@pytest.mark.parametrize(("attempts", "deaths"), [(1, 2), (2, 2), (3, 3), (5, 5)])
+def test_a_request_whose_replica_dies_every_time_is_given_up(attempts: int, deaths: int) -> None:
+    async def main() -> tuple[list[Any], int]:
         replies: list[Any] = []
-        pool = pool_of([FakeActor(dies=3)])
+        pool = pool_of([FakeActor(poison="poison")], attempts=attempts)
         pool.submit("poison", "row", replies.append)
         await until(lambda: len(replies) == 1)
         await pool.close()
-        return replies
+        return replies, pool.deaths
 
-    (reply,) = drive(main)
-    assert reply == Failure("ReplicaDied", "its replica died on each of 3 tries")
+    assert drive(main) == ([GIVEN_UP], deaths)
 
 
 def test_what_a_replica_was_sent_while_it_loaded_and_died_is_sent_again() -> None:
@@ -202,22 +232,59 @@ def test_what_a_replica_was_sent_while_it_loaded_and_died_is_sent_again() -> Non
     assert (pool.deaths, pool.resent) == (1, 5)
 
 
-def test_a_request_that_kills_its_replicas_takes_no_other_down_with_it() -> None:
-    async def main() -> tuple[list[Any], Pool]:
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_request_that_kills_its_replicas_takes_no_other_down_with_it(replicas: int) -> None:
+    """Nor those of another runner, which cannot know what else is there."""
+
+    async def main() -> tuple[list[Any], list[Any], int]:
+        actors = [FakeActor(poison="poison") for _ in range(replicas)]
+        ours, theirs = (Pool(actors, client, 100, 3) for client in ("ours", "theirs"))  # type: ignore[arg-type]
+        one: list[Any] = []
+        other: list[Any] = []
+        for i, request in enumerate(("a", "b", "poison", "c", "d")):
+            ours.submit(request, f"row{i}", one.append)
+            theirs.submit(i, f"row{i}", other.append)
+        await until(lambda: len(one) == len(other) == 5)
+        await asyncio.gather(ours.close(), theirs.close())
+        return one, other, ours.deaths
+
+    one, other, deaths = drive(main)
+    assert sorted(r for r in one if isinstance(r, str)) == [f"reply to {i}" for i in "abcd"]
+    assert [r for r in one if isinstance(r, Failure)] == [GIVEN_UP]
+    assert sorted(other) == [f"reply to {i}" for i in range(5)]
+    assert 3 <= deaths <= 5
+
+
+def test_what_failed_once_is_not_given_up_beside_a_request_that_kills() -> None:
+    """Two deaths and an error that may pass are three tries, but none of them shows who it was."""
+
+    async def main() -> list[Any]:
         replies: list[Any] = []
         pool = pool_of([FakeActor(poison="poison")])
-        for request in ("a", "b", "poison", "c", "d"):
-            pool.submit(request, "row", replies.append)
-        await until(lambda: len(replies) == 5)
+        pool.submit("flaky", "row", replies.append)
+        pool.submit("poison", "row", replies.append)
+        await until(lambda: len(replies) == 2)
         await pool.close()
-        return replies, pool
+        return replies
 
-    replies, pool = drive(main)
-    assert sorted(r for r in replies if isinstance(r, str)) == [f"reply to {i}" for i in "abcd"]
-    assert [r for r in replies if isinstance(r, Failure)] == [
-        Failure("ReplicaDied", "its replica died on each of 3 tries")
-    ]
-    assert pool.deaths == 3
+    assert set(drive(main)) == {"reply to flaky", GIVEN_UP}
+
+
+def test_others_wait_while_suspects_are_tried() -> None:
+    """And the replica is everyone's again when the culprit is found."""
+
+    async def main() -> list[Any]:
+        replies: list[Any] = []
+        pool = pool_of([FakeActor(poison="poison")], attempts=1)
+        for request in ("poison", "a"):
+            pool.submit(request, "row", replies.append)
+        await until(lambda: pool.deaths > 0)
+        pool.submit("late", "row", replies.append)
+        await until(lambda: len(replies) == 3)
+        await pool.close()
+        return replies
+
+    assert drive(main) == [GIVEN_UP, "reply to a", "reply to late"]
 
 
 def test_an_error_that_may_pass_is_tried_again() -> None:
@@ -302,6 +369,49 @@ def test_a_machine_may_take_longer_to_join_where_that_is_said(monkeypatch: pytes
         return replies
 
     assert drive(main) == ["reply to q"]
+
+
+@pytest.mark.parametrize("method", ["start", "collect"])
+def test_a_replica_that_stands_still_is_ended_from_outside(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Its own watchdog stands still with it."""
+    kills: list[bool] = []
+
+    def kill(actor: FakeActor, no_restart: bool) -> None:
+        kills.append(no_restart)
+        actor.kill()
+
+    monkeypatch.setattr("ray.kill", kill)
+    monkeypatch.setattr("actors.pool.RESTART_PAUSE_S", 0.001)
+
+    async def main() -> tuple[list[str], Pool]:
+        replies: list[str] = []
+        limits = {"hang_s": None, "load_s": None} | {{"start": "load_s", "collect": "hang_s"}[method]: 0.05}
+        pool = Pool([FakeActor(frozen=method)], "client", 100, 3, **limits)  # type: ignore[list-item]
+        for i in range(5):
+            pool.submit(i, "row", replies.append)
+        await until(lambda: len(replies) == 5)
+        await pool.close()
+        return replies, pool
+
+    replies, pool = drive(main)
+    assert sorted(replies) == [f"reply to {i}" for i in range(5)]
+    assert (kills, pool.deaths, pool.resent) == ([False], 1, 5)
+
+
+def test_without_a_limit_a_replica_may_be_silent() -> None:
+    async def main() -> list[str]:
+        replies: list[str] = []
+        actor = FakeActor(frozen="collect")
+        pool = pool_of([actor])
+        pool.submit(1, "row", replies.append)
+        await asyncio.sleep(0.3)
+        assert replies == []
+        actor.kill()
+        await until(lambda: len(replies) == 1)
+        await pool.close()
+        return replies
+
+    assert drive(main) == ["reply to 1"]
 
 
 def test_an_engine_that_cannot_start_says_why() -> None:

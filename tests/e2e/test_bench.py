@@ -67,6 +67,46 @@ def test_every_part_says_what_the_pipeline_keeps(
         assert words in shown
 
 
+def test_tpo_is_measured_beside_the_engine_and_a_client_with_threads(
+    ray_cluster: None, prompts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """64 places of 10 ms a token: the client, of whose prompts four are in work, can't fill them."""
+    found = measured(
+        tmp_path / "out",
+        *FAST,
+        f"data.input={prompts}",
+        "bench.parts=[tpo]",
+        "bench.prompts=40",
+        "bench.client=20",
+        "method=tpo",
+        "method.n=3",
+        "method.steps=1",
+        "generator.capacity=64",
+        "generator.tokens=8",
+        "generator.token_s=0.01",
+    )
+    tpo = found["parts"]["tpo"]
+    assert (tpo["threads"], tpo["without_steps"]) == (40, 0)
+    assert {one["requests"] for one in (*tpo["engine"], *tpo["pipeline"])} == {40 * (3 + 1 + 1 + 3)}
+    assert len({one["work"] for one in (*tpo["engine"], *tpo["pipeline"])}) == 1, "the same requests"
+    assert 600 < tpo["engine"][0]["whole"] <= 6400 * 1.01, "64 places, a hundred tokens a second each"
+    assert (tpo["client"]["prompts"], tpo["client"]["requests"]) == (20, 20 * 8)
+    assert tpo["client"]["tokens_per_second"] < 1200, "four prompts of three draws, a hundred tokens a second each"
+    assert tpo["gain_over_client"] > 1
+    assert 0 < found["tpo_ratio"] < 1.5
+    shown = capsys.readouterr().out
+    for words in ("tpo", "client"):
+        assert words in shown
+
+
+def test_tpo_that_no_context_holds_is_not_measured(
+    ray_cluster: None, prompts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [f"out={tmp_path}/out", *FAST, f"data.input={prompts}", "bench.parts=[tpo]", "bench.prompts=8"]
+    assert main([*arguments, "generator.context=512"]) == 2
+    assert "no critique fits the context of generator.model" in capsys.readouterr().err
+
+
 def test_packing_scores_as_plain_batches_do(prompts: str, tmp_path: Path) -> None:
     model = tiny.save_reward(tmp_path / "model")
     found = measured(

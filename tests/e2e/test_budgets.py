@@ -142,9 +142,9 @@ def test_kill_9_in_any_round_changes_nothing(plain: Path, prompts: str, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("process", ["ray::BudgetScheduler", "ray::Generator", "ray::run_advance"])
+@pytest.mark.parametrize("process", ["ray::BudgetScheduler", "ray::Generator", "ray::run_advance", "ray::Scoreboard"])
 def test_a_death_between_rounds_changes_nothing(plain: Path, prompts: str, tmp_path: Path, process: str) -> None:
-    """The scheduler, the generator or a runner is killed once grants have been written; the run goes on by itself."""
+    """One of the run's processes is killed once grants have been written; the run goes on by itself."""
     out = tmp_path / "out"
     slow = ["generator.latency_s=0.3", "generator.max_in_flight=4", "cluster.flush_s=0.05"]
     command = Command(adaptive(out, prompts, "data.shard_rows=3", *slow), tmp_path / "output")

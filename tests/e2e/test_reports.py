@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import report
-from jobs.report.reading import read_run
+from jobs.report.reading import Wanted, begin, read_run
+from pipeline.report.measures import MEASURES
 from tests.e2e.conftest import align, table
 
 pytestmark = pytest.mark.ray
@@ -63,11 +64,13 @@ def runs(ray_cluster: None, prompts: str, journal: str, tmp_path_factory: pytest
 
 def measured(place: Path) -> dict[tuple[str, int], dict[str, list[float]]]:
     """Reward, accuracy, tokens, ... of every prompt under each variant, by selection and horizon."""
-    found = read_run(str(place), "auto", ["best", "majority"], lambda done, total: None)
+    found = begin(str(place), Wanted("auto", ["best", "majority"]))
+    read_run(found, None, lambda done, total: None)
+    reward, tokens = MEASURES.index("reward"), MEASURES.index("tokens")
     assert (found.measured.lost, found.measured.differing) == (0, 0)
     return {
         (v.config.select, v.value): {
-            name: [float(row[0, k]), float(row[3, k])]
+            name: [float(row[k, reward]), float(row[k, tokens])]
             for name, row in zip(found.measured.ids, found.measured.values, strict=True)
         }
         for k, v in enumerate(found.measured.variants)

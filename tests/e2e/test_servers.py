@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.actors.fake_server import FakeServer, message
+from tests.actors.test_judge import by
 from tests.e2e.conftest import align, candidates, table
 
 pytestmark = pytest.mark.ray
@@ -76,3 +77,24 @@ def test_no_row_is_lost(server: str, ray_cluster: None, tmp_path: Path) -> None:
     assert replies["critique", True] == 2 * (ROWS - 2)
     assert replies["sample", False] == replies["revision", True] == 2 * (ROWS - 2)
     assert {r["generated_tokens"] for r in rows if r["finish_reason"]} == {3}, "as the server counts them"
+
+
+def test_a_judge_compares_with_the_rows_own_responses(ray_cluster: None, tmp_path: Path) -> None:
+    """One that prefers the longer response, and the first of equals; the third row has none to compare with."""
+    data, out = tmp_path / "p.jsonl", tmp_path / "out"
+    others = ["a", "bb", " ", "a" * 99]
+    data.write_text("".join(json.dumps({"prompt": f"question {i}", "other": o}) + "\n" for i, o in enumerate(others)))
+    with FakeServer(by(lambda first, second: "A" if len(first) >= len(second) else "B")).in_thread() as judge:
+        there = f"{{engine: openai, model: m, base_url: {judge.url}, mode: chat}}"
+        align(
+            *(f"out={out}", f"data.input={data}", "data.reference=other", "generator=toy", "method.n=6"),
+            *("reward.engine=judge", "reward.compare=true", f"reward.generator={there}"),
+        )
+    assert [(r["id"], r["error_type"]) for r in table(out, "rejects").to_pylist()] == [("p-2", "NoReference")]
+    rewards: Counter[float] = Counter()
+    for row in candidates(out):
+        mine, other = len(row["response"].strip()), len(others[int(row["id"][2:])])
+        assert row["reward"] == (mine > other) + 0.5 * (mine == other), row
+        rewards[row["reward"]] += 1
+    assert set(rewards) == {0.0, 0.5, 1.0}
+    assert [r["other"] for r in table(out, "results").to_pylist()] == ["a", "bb", "a" * 99]

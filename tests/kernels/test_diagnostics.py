@@ -157,7 +157,8 @@ def test_a_prompt_has_all_of_it_and_a_data_set_its_spread() -> None:
     found = d.of_prompt([TRACE, TRACE], 1.0, 0, {"a": 0, "b": 1, "c": None, "a2": 0})
     assert found["states"] == 10
     assert {"rhat_reward", "ess_length", "rhat_answer", "plain_ess", "changed"} <= set(found)
-    table = d.of_data_set([found, {**found, "acceptance": 0.25, "rhat_length": 3.0}])
+    other = {**found, "acceptance": 0.25, "rhat_length": 3.0}
+    table = d.of_data_set({name: [found[name], other[name]] for name in found})
     assert table["acceptance"]["mean"] == 0.5
     assert table["rhat_length"]["unsettled"] >= 0.5
     assert table["rhat_reward"] == {"prompts": 0.0}, "a constant says nothing"

@@ -108,7 +108,7 @@ def test_votes_are_for_what_stands_after_the_thoughts(
 
     def chosen() -> int:
         rewards = [0.2, 9.0, 0.1, 9.0, 0.3]
-        return choose(rule, THOUGHTFUL, rewards, Key(1, "r").rng(), utility=utility, answer="last_number")
+        return choose(rule, THOUGHTFUL, rewards, Key(1, "r").rng, utility=utility, answer="last_number")
 
     assert chosen() == kept
     monkeypatch.setattr("pipeline.kernels.answers.without_thinking", str)
@@ -124,7 +124,7 @@ def test_consensus_is_of_answers_not_of_thoughts(monkeypatch: pytest.MonkeyPatch
     responses = ["<think>red blue</think>dog", "<think>tea cup</think>cat", "<think>red blue</think>cat"]
 
     def chosen() -> int:
-        return choose("mbr", responses, [0.0] * 3, Key(1, "r").rng())
+        return choose("mbr", responses, [0.0] * 3, Key(1, "r").rng)
 
     assert chosen() == 1, "the first of the two cats"
     monkeypatch.setattr("pipeline.kernels.choice.without_thinking", str)

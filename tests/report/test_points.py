@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from pipeline.config import load
 from pipeline.methods import adaptive_best_of_n, best_of_n, qalign
-from pipeline.report.intervals import interval, resampled
-from pipeline.report.measures import MEASURES, Measured
-from pipeline.report.points import Run, common, labels, points
+from pipeline.report.intervals import Floats, interval, totals
+from pipeline.report.measures import Measured
+from pipeline.report.points import COLUMNS, common, points
+from pipeline.report.settings import Run, labels
 from pipeline.report.variants import Variant, variants
 
 
@@ -21,14 +22,14 @@ def run(name: str, values: dict[str, Any], rows: dict[str, list[list[float]]], n
     """A run of best-of-n; ``rows``: (variants, measures) per id."""
     config = best_of_n.Config(n=max(ns))
     measured = Measured([Variant(config, n, n == max(ns)) for n in ns])
-    measured.ids = list(rows)
-    measured.values = [np.array(v, np.float64).T for v in rows.values()]
+    for key, numbers in rows.items():
+        measured.add(key, numbers)
     plan = {"seed": 0, "method.name": "best_of_n", "method.select": "best", "method.n": max(ns), **values}
     return Run(name, plan, measured)
 
 
-def row(reward: float, accuracy: float = 1.0, tokens: float = 10.0) -> list[float]:
-    return [reward, accuracy, 0.5, tokens, 1.0, 1.0]
+def row(reward: float, accuracy: float = 1.0, tokens: float = 10.0, held_out: float = np.nan) -> list[float]:
+    return [reward, held_out, accuracy, 0.5, tokens, 1.0, 1.0]
 
 
 def test_variants_halve_the_horizon_and_keep_what_the_method_knows() -> None:
@@ -48,6 +49,13 @@ def test_variants_halve_the_horizon_and_keep_what_the_method_knows() -> None:
 def test_a_variant_that_the_method_refuses_is_none() -> None:
     assert 0 not in {v.value for v in variants(best_of_n.Config(n=4), [])}
     assert min(v.value for v in variants(qalign.Config(steps=40, beta=1.0, burn_in=10), [])) == 16
+
+
+def resampled(values: Floats, resamples: int, seed: int) -> Floats:
+    """Means of (prompts, n) over resampled prompts."""
+    (whole,) = totals([lambda a, b: values[a:b]], len(values), resamples, seed)
+    assert np.allclose(whole.sums[0], np.nansum(values, axis=0)), "the first row is of the prompts themselves"
+    return whole.sums[1:] / whole.counts[1:]
 
 
 @given(st.integers(2, 40), st.integers(1, 4), st.integers(0, 99))
@@ -115,4 +123,46 @@ def test_runs_are_compared_over_the_prompts_they_share() -> None:
         "best_of_n best": 2.5,
         "best_of_n beta=2 best": 1.0,
     }
-    assert set(points([one], ["a"], 100)[0].mean) == set(MEASURES)
+    assert set(points([one], ["a"], 100)[0].mean) == set(COLUMNS)
+
+
+def test_a_mean_is_over_the_prompts_that_have_the_number_if_nearly_all_do() -> None:
+    """Of 200 prompts two have no right answer for anybody; one setting lacks one held-out reward, another three."""
+    lacking = {1: 1, 2: 3, 4: 0}
+    rows = {
+        f"p{i}": [
+            row(1.0, accuracy=np.nan if i < 2 else 1.0, held_out=np.nan if i < lacking[n] else float(i))
+            for n in (1, 2, 4)
+        ]
+        for i in range(200)
+    }
+    for seeds in (1, 2):  # what is known counts per run, not by how many there are
+        runs = [run(f"r{s}", {"seed": s}, rows, [1, 2, 4]) for s in range(seeds)]
+        shorter = run("s", {"policy.x": 0, "method.beta": 2}, {k: v[:1] for k, v in rows.items()}, [1])
+        first, gaps, whole, other = points([*runs, shorter], list(rows), 100)
+        assert first.mean["accuracy"] == 1.0
+        assert first.known["accuracy"] == 198
+        assert first.mean["held_out"] == pytest.approx(np.mean(range(1, 200)))
+        assert first.low["held_out"] < first.mean["held_out"] < first.high["held_out"]
+        assert np.isnan(gaps.mean["held_out"])
+        assert (gaps.known["held_out"], gaps.mean["reward"]) == (197, 1.0)
+        assert whole.mean["held_out"] == pytest.approx(np.mean(range(200)))
+        assert other.mean["held_out"] == first.mean["held_out"]
+
+
+def test_a_run_meets_the_baselines_run_of_its_own_seed() -> None:
+    runs = [run(f"b{s}", {"seed": s, "method.beta": 1}, {"a": [row(float(s))]}, [1]) for s in (1, 2)]
+    others = [run(f"o{s}", {"seed": s, "method.beta": 2}, {"a": [row(s + 0.5)]}, [1]) for s in (1, 2)]
+    lone = run("x", {"seed": 9, "method.beta": 3}, {"a": [row(1.5)]}, [1])
+    found = {p.series: p for p in points([*runs, *others, lone], ["a"], 100, against="best_of_n beta=1 best 1")}
+    rates = {name.split()[1]: p.mean["baseline_win_rate"] for name, p in found.items()}
+    assert rates == {"beta=1": 0.5, "beta=2": 1.0, "beta=3": 0.5}, "without its seed, a run meets every one"
+
+
+def test_models_of_one_name_are_told_apart() -> None:
+    rows = {"a": [row(1)]}
+    plain, names = run("x", {}, rows, [1]), {"reward.model": "m"}
+    runs = [Run("x", {**plain.values, "reward.model": digest}, plain.measured, names) for digest in ("a", "b")]
+    one, two = labels(runs)
+    assert one != two
+    assert one.startswith("best_of_n reward.model=m (")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections import Counter
 
 from tests.simulation.checks import case_of, simulate
+from tests.verdict import Tally
 
 
 def main() -> int:
@@ -19,25 +18,16 @@ def main() -> int:
         "--tables", choices=("rows", "parquet"), default="rows", help="parquet: the real tables, slower"
     )
     arguments = parser.parse_args()
-    faults: Counter[str] = Counter()
-    wrong: Counter[str] = Counter()
-    first, begun = None, time.monotonic()
+    tally = Tally()
     for seed in range(arguments.seed, arguments.seed + arguments.schedules):
         verdict = simulate(seed, arguments.tables)
-        faults += verdict.happened
-        for kind in ("lost", "doubled", "different"):
-            wrong[kind] += bool(getattr(verdict, kind))
-        if verdict.wrong and first is None:
-            first = seed
+        if verdict.wrong and tally.first is None:
             print(
                 f"seed {seed}: {verdict.wrong}\n{case_of(seed)}\nreplay it: python -m tests.simulation 1 --seed {seed}"
             )
-    seconds = time.monotonic() - begun
-    print(f"{arguments.schedules} schedules in {seconds:.0f} s, {60 * arguments.schedules / seconds:.0f} a minute")
-    for kind, count in sorted(faults.items()):
-        print(f"{count:8d} {kind}")
-    print(f"lost {wrong['lost']}, doubled {wrong['doubled']}, different {wrong['different']}; first failure: {first}")
-    return int(first is not None)
+        tally.add(seed, verdict)
+    print("\n".join(tally.lines()))
+    return int(tally.first is not None)
 
 
 if __name__ == "__main__":

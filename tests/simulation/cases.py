@@ -83,7 +83,7 @@ def draw(seed: int, seconds: float, changes: int) -> Case:
         timed = [] if poison is not None else _timed(rng, seconds)
         sessions.append(
             Setting(
-                in_flight=rng.randint(1, 3) if poison is None else 1,  # see docs/faults.md
+                in_flight=rng.randint(1, 3),
                 segment=rng.choice((1, 2, None)),
                 shard_rows=rng.choice(SHARD_ROWS) if recut else shard_rows,
                 replicas=rng.randint(1, 2),

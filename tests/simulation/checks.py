@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,21 +10,7 @@ from tests.simulation import cases
 from tests.simulation.cases import METHODS, Case, draw, undisturbed
 from tests.simulation.virtual_time import Stuck
 from tests.simulation.world import Left, Violation, World
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How a schedule ended: the faults that happened in it, and what is wrong (empty: nothing)."""
-
-    happened: Counter[str]
-    lost: str = ""
-    doubled: str = ""
-    different: str = ""
-
-    @property
-    def wrong(self) -> str:
-        """Everything that is wrong, in a sentence."""
-        return "; ".join(filter(None, (self.lost, self.doubled, self.different)))
+from tests.verdict import Verdict, listed, twice
 
 
 @lru_cache(maxsize=100)
@@ -69,8 +53,8 @@ def compared(case: Case, left: Left, expected: Left) -> Verdict:
     ids = [row["id"] for row in (*left.results, *left.rejects)]
     keys = [row["key"] for row in left.journal]
     whole = {row["key"] for row in expected.journal if row["id"] not in poisoned}
-    lost = _list("rows", {row["id"] for row in expected.results} - set(ids)) or _list("replies", whole - set(keys))
-    doubled = _list("rows", _twice(ids)) or _list("replies", _twice(keys)) or _list("open parts", left.open_parts)
+    lost = listed("rows", {row["id"] for row in expected.results} - set(ids)) or listed("replies", whole - set(keys))
+    doubled = listed("rows", twice(ids)) or listed("replies", twice(keys)) or listed("open parts", left.open_parts)
     return Verdict(left.happened, lost, doubled, _difference(left, expected, poisoned))
 
 
@@ -94,11 +78,3 @@ def _difference(left: Left, expected: Left, poisoned: set[str]) -> str:
 
 def _plain(row: dict[str, Any]) -> str:
     return json.dumps(row)
-
-
-def _twice(values: list[str]) -> list[str]:
-    return [value for value, n in Counter(values).items() if n > 1]
-
-
-def _list(what: str, values: Any) -> str:
-    return f"{what} {', '.join(sorted(values)[:3])}" if values else ""

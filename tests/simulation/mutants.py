@@ -12,6 +12,7 @@ from unittest import mock
 from actors import fulfil
 from actors.pool import Pool
 from actors.runner import Runner
+from actors.turns import Turns
 from pipeline.keys import Key
 from pipeline.storage.folder import FileRecord
 from pipeline.storage.journal import Journal, JournalWriter
@@ -65,12 +66,7 @@ def key_without_step() -> Iterator[None]:
 @contextlib.contextmanager
 def unlimited_retries() -> Iterator[None]:
     """A request is sent again for ever."""
-
-    def again(self: Any, work: Any) -> None:
-        self.resent += 1
-        self._waiting.appendleft(work)
-
-    with mock.patch.object(Pool, "_again", again):
+    with mock.patch.object(Pool, "_give_up", lambda self, work: self._again([work])):
         yield
 
 
@@ -128,8 +124,25 @@ def failed_flushes_are_dropped() -> Iterator[None]:
 
 @contextlib.contextmanager
 def everything_again_together() -> Iterator[None]:
-    """A request's last try is made beside others, as it was before the simulation found it."""
-    with mock.patch.object(Pool, "_suspect", return_value=False):
+    """A request is given up after three deaths beside others, as it was before the simulation found it."""
+
+    def suspect(self: Any, replica: Any, works: list[Any]) -> None:
+        self._again(work for work in works if work.deaths < 3)
+        for work in works:
+            if work.deaths >= 3:
+                self._give_up(work)
+
+    with mock.patch.object(Pool, "_suspect", suspect):
+        yield
+
+
+@contextlib.contextmanager
+def no_turns() -> Iterator[None]:
+    """Suspects are tried beside the requests of other nodes."""
+    with (
+        mock.patch.object(Turns, "may_begin", return_value=True),
+        mock.patch.object(Turns, "ready", lambda self, client: self.next is not None),
+    ):
         yield
 
 
@@ -141,5 +154,6 @@ MUTANTS: dict[str, tuple[Callable[[], AbstractContextManager[None]], int]] = {
     "draws not named by the seed": (unnamed_draws, 20),
     "failed flushes are dropped": (failed_flushes_are_dropped, 400),
     "last tries beside others": (everything_again_together, 200),
+    "last tries beside other nodes": (no_turns, 2000),
 }
 """Each with the number of schedules, from seed 0 on, within which it must be found."""

@@ -10,13 +10,19 @@ from typing import Any
 
 from ray.exceptions import ActorDiedError
 
+from actors.turns import Turns
+
 RESTART_S = 0.3
+FORGET_S = 5.0
+"""A client that hasn't collected for so long is gone."""
+_Request = tuple[str, int, Any]
 
 
 @dataclass(slots=True)
 class _Box:
     done: list[tuple[int, Any]] = field(default_factory=list)
     waiter: asyncio.Future[None] | None = None
+    seen: float = 0.0
 
     def wake(self) -> None:
         if self.waiter is not None and not self.waiter.done():
@@ -50,14 +56,15 @@ class Replica:
         self._boxes: dict[str, _Box] = {}
         self._life = 0
         self._up_at = 0.0
-        self._load = 0
+        self._turns, self._held = Turns(), list[_Request]()
         self.repeated = 0
         self.start, self.submit, self.collect = _Method(self._start), _Method(self._submit), _Method(self._collect)
+        self.leave = _Method(self._leave)
 
     def die(self) -> None:
         """Whatever it had is gone; a new process is up after a while."""
         self._life += 1
-        self._load = 0
+        self._turns, self._held = Turns(), []
         self._up_at = asyncio.get_running_loop().time() + RESTART_S * self._rng.random()
         gone, self._boxes = list(self._boxes.values()), {}
         for box in gone:
@@ -74,38 +81,65 @@ class Replica:
         await asyncio.sleep(max(0.0, self._up_at - loop.time()))
 
     async def _submit(self, client: str, requests: list[tuple[int, Any]]) -> None:
-        life, loop = self._life, asyncio.get_running_loop()
+        life = self._life
         await asyncio.sleep(self._rng.random() * 0.01)
         if life != self._life or self._down():
             raise ActorDiedError
-        box = self._boxes.setdefault(client, _Box())
-        for number, request in requests:
-            self._load += 1
-            pause = self._rng.random() * self._latency
-            if self._poison(request):
-                loop.call_later(pause, self._die_of, life)
+        self._held += [(client, number, request) for number, request in requests]
+        self._admit()
+
+    def _admit(self) -> None:
+        waiting, self._held = self._held, []
+        for client, number, request in waiting:
+            if self._turns.may_begin(client):
+                self._begin(client, number, request)
             else:
-                loop.call_later(pause, self._deliver, life, box, number, self._answer(request))
-                if self._rng.random() < self._twice:
-                    loop.call_later(2 * pause + 0.01, self._deliver, life, box, number, self._answer(request), False)
+                self._held.append((client, number, request))
+
+    def _begin(self, client: str, number: int, request: Any) -> None:
+        self._turns.begin(client)
+        later, life = asyncio.get_running_loop().call_later, self._life
+        pause = self._rng.random() * self._latency
+        if self._poison(request):
+            later(pause, self._die_of, life)
+            return
+        later(pause, self._deliver, life, client, number, self._answer(request))
+        if self._rng.random() < self._twice:
+            later(2 * pause + 0.01, self._deliver, life, client, number, self._answer(request), False)
 
     def _die_of(self, life: int) -> None:
         if life == self._life:
             self.die()
 
-    def _deliver(self, life: int, box: _Box, number: int, reply: Any, first: bool = True) -> None:
-        if life == self._life:
-            self._load -= first
-            self.repeated += not first
-            box.done.append((number, reply))
-            box.wake()
+    def _deliver(self, life: int, client: str, number: int, reply: Any, first: bool = True) -> None:
+        if life != self._life:
+            return
+        box = self._boxes.setdefault(client, _Box())
+        box.done.append((number, reply))
+        box.wake()
+        self.repeated += not first
+        if first:
+            self._turns.end(client)
+            self._admit()
+        if (waits := self._boxes.get(self._turns.next or "")) is not None:
+            waits.wake()
 
-    async def _collect(self, client: str, wait_s: float) -> tuple[list[tuple[int, Any]], int]:
+    def _leave(self, client: str) -> None:
+        """What it wanted goes on: an engine need not notice at once."""
+        self._turns.ask(client, False)
+        self._admit()
+
+    async def _collect(self, client: str, wait_s: float, alone: bool) -> tuple[list[tuple[int, Any]], int, bool]:
         life, loop = self._life, asyncio.get_running_loop()
         if self._down():
             raise ActorDiedError
         box = self._boxes.setdefault(client, _Box())
-        if not box.done:
+        box.seen = loop.time()
+        if (first := self._turns.next) is not None and loop.time() - self._boxes[first].seen > FORGET_S:
+            self._turns.ask(first, False)
+        at_once = self._turns.ask(client, alone)
+        self._admit()
+        if not box.done and not at_once:
             box.waiter = loop.create_future()
             timer = loop.call_later(wait_s, box.wake)
             try:
@@ -116,4 +150,4 @@ class Replica:
         if life != self._life:
             raise ActorDiedError
         replies, box.done = box.done, []
-        return replies, self._load
+        return replies, self._turns.in_work + len(self._held), self._turns.ready(client)

@@ -15,31 +15,15 @@ from pipeline.storage.journal import Journal, JournalWriter
 from pipeline.storage.lease import take
 from pipeline.storage.shards import write_shards
 from pipeline.storage.source import inspect
+from tests.storage.s3_server import on_s3, served
 from tests.storage.test_journal import row
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """A bucket on a server of this process's own, on loopback."""
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        }.items():
-            environment.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir("bucket")
+    with served() as port, on_s3(f"http://127.0.0.1:{port}"):
         yield "s3://bucket"
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 def test_input_and_shards_on_s3(bucket: str) -> None:

@@ -223,3 +223,19 @@ def test_a_page_that_is_damaged_is_found_when_it_is_read(tmp_path: Path) -> None
 def test_message_lists_are_prompts(tmp_path: Path) -> None:
     rows = [{"prompt": [{"role": "user", "content": "hi"}]}]
     assert all_rows(look(write_jsonl(tmp_path / "a.jsonl", rows))) == rows
+
+
+def test_half_a_character_is_named_by_its_line(tmp_path: Path) -> None:
+    """As ``json.dumps`` writes a text that was cut in the middle of an emoji, counted in UTF-16."""
+    lines = ['{"prompt": "fine \\ud83d\\ude00"}', '{"prompt": "what \\ud83d"}']
+    assert all_rows(look(write_jsonl(tmp_path / "a.jsonl", lines[:1]))) == [{"prompt": "fine \U0001f600"}]
+    with pytest.raises(InputError, match=r"b\.jsonl: line 2 holds \\ud83d, which is half of a character"):
+        look(write_jsonl(tmp_path / "b.jsonl", lines))
+
+
+@pytest.mark.parametrize("damage", [b"\x00\x00\x00\x00", b""])
+def test_a_packed_file_that_is_damaged(tmp_path: Path, damage: bytes) -> None:
+    packed = gzip.compress(b'{"prompt": "a"}\n' * 3)
+    (tmp_path / "a.jsonl.gz").write_bytes(packed[:12] + damage + (packed[16:] if damage else b""))
+    with pytest.raises(InputError, match=r"a\.jsonl\.gz: can't be read after line 0 .*copy it again"):
+        look(str(tmp_path / "a.jsonl.gz"))
