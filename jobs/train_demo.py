@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from demo.language_model import (
     LONGER_TRAINING,
@@ -23,11 +28,15 @@ from demo.language_model import (
 )
 from demo.measure import draw_split, held_out_figures, print_figures
 from demo.problems import SPLIT_SIZES, write_split
+from demo.refiner import RefinerTraining, draw_for_refiner, train_refiner
 from demo.reward_model import RewardTraining, draw_for_training, train_reward_model
 from demo.tokenizer import build_tokenizer
+from pipeline.config import load as load_config
 
 _MEASURING_SEED = 7
 _LONGER_SEED_OFFSET = 900_000
+PRESET = Path("conf/job/demo_tpo.yaml")
+"""Whose prompts the refiner learns."""
 
 
 def main() -> None:
@@ -39,11 +48,9 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
     started = time.monotonic()
     if arguments.out is not None:
-        if not arguments.reward_only:
-            train_generator(arguments.out, arguments.seed, arguments.steps)
-            print(f"generator trained in {time.monotonic() - started:.0f} s", flush=True)
-        train_reward(arguments.out, arguments.seed, arguments.steps)
-        print(f"trained in {time.monotonic() - started:.0f} s", flush=True)
+        for name in arguments.models:
+            TRAINED[name](arguments.out, arguments.seed, arguments.steps)
+            print(f"{name} trained after {time.monotonic() - started:.0f} s", flush=True)
     folder = arguments.measure or arguments.out
     if not arguments.no_figures:
         print_figures(held_out_figures(draw_split(folder, arguments.split, _MEASURING_SEED)))
@@ -84,6 +91,26 @@ def train_reward(out: Path, seed: int, steps: int | None) -> None:
     _save(reward_model, tokenizer, out / "reward_model")
 
 
+def train_demo_refiner(out: Path, seed: int, steps: int | None) -> None:
+    """Writes the refiner, which goes on where the generator under `out` was left, for the reward model there."""
+    tokenizer = build_tokenizer()
+    training = RefinerTraining()
+    if steps is not None:
+        training = replace(training, problems=min(4 * steps, training.problems), steps=min(steps, training.steps))
+    load: Any = LlamaForCausalLM.from_pretrained
+    load_reward: Any = LlamaForSequenceClassification.from_pretrained
+    model = load(out / "generator").eval()
+    drawn = draw_for_refiner(model, load_reward(out / "reward_model").eval(), tokenizer, training, seed)
+    print(f"refiner: {len(drawn)} problems drawn", flush=True)
+    method: Any = load_config([str(PRESET)]).method
+    train_refiner(model, tokenizer, drawn, method, training, seed)
+    _save(model, tokenizer, out / "refiner")
+
+
+TRAINED = {"generator": train_generator, "reward_model": train_reward, "refiner": train_demo_refiner}
+"""In the order in which one needs another."""
+
+
 def _at_most(training: LanguageModelTraining, steps: int | None) -> LanguageModelTraining:
     return training if steps is None else replace(training, steps=min(steps, training.steps))
 
@@ -104,7 +131,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed of the training")
     parser.add_argument("--steps", type=int, help="at most so many steps each, for a trial run")
     parser.add_argument("--split", choices=list(SPLIT_SIZES), default="test")
-    parser.add_argument("--reward-only", action="store_true", help="keep the generator that is in DIR")
+    parser.add_argument(
+        "--models", nargs="+", choices=list(TRAINED), default=list(TRAINED), help="train these, on what else is in DIR"
+    )
     parser.add_argument("--no-figures", action="store_true", help="train without measuring")
     return parser.parse_args()
 

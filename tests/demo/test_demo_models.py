@@ -49,7 +49,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module", params=["generator", "reward_model"])
+@pytest.fixture(scope="module", params=["generator", "reward_model", "refiner"])
 def tokenizer(request: pytest.FixtureRequest) -> Any:
     return AutoTokenizer.from_pretrained(DEMO / request.param)
 
@@ -66,7 +66,7 @@ def easy_prompts(count: int) -> tuple[list[str], list[str]]:
     return [table["prompt"][row] for row in rows], [table["answer"][row] for row in rows]
 
 
-@pytest.mark.parametrize("name", ["generator", "reward_model"])
+@pytest.mark.parametrize("name", ["generator", "reward_model", "refiner"])
 def test_a_model_folder_is_small(name: str) -> None:
     files = list((DEMO / name).iterdir())
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {file.name for file in files}

@@ -11,6 +11,7 @@ import pytest
 
 from actors.cluster import Cluster
 from actors.executor import Executor
+from demo.problems import last_number
 from pipeline.config import load
 from pipeline.sections import ClusterConfig
 from tests.conftest import ROOT
@@ -92,3 +93,38 @@ def test_kill_9_of_the_driver_and_resume_give_the_same_results(plain: Path, clus
     rows = candidates(out)
     assert len({r["key"] for r in rows}) == len(rows) == ROWS * N
     assert table(out, "results").equals(table(plain, "results"))
+
+
+def test_the_refiner_reviews_and_rewrites(cluster: Cluster, tmp_path: Path) -> None:
+    """TPO on the demo: its rewrites can be read, its critiques know something, and the reward of the best rises."""
+    out = tmp_path / "out"
+    preset = load(
+        [str(ROOT / "conf/job/demo_tpo.yaml")],
+        [
+            f"out={out}",
+            f"data.input={ROOT}/demo/validation.parquet",
+            "data.limit=60",
+            f"generator.model={ROOT}/demo/refiner",
+            f"reward.model={ROOT}/demo/reward_model",
+            "method.steps=2",
+        ],
+    )
+    executor = Executor(preset, cluster, lambda _: None)
+    executor.prepare()
+    executor.run()
+    rows = table(out, "results").to_pylist()
+    steps = [json.loads(row["trajectory"]) for row in rows]
+    assert sum(row["invalid"] for row in rows) <= 0.05 * 60 * 8
+    assert sum(t["left_out"] or t["shortened"] > 0 for steps_ in steps for t in steps_) == 0
+    gained = [t[-1]["best_so_far"] - t[0]["best_so_far"] for t in steps]
+    assert min(gained) >= 0
+    assert sum(gained) / 60 > 0.05
+
+    texts = {(c["id"], c["name"]): c["response"] for c in candidates(out)}
+    found: dict[bool, list[bool]] = {True: [], False: []}
+    for row, trajectory in zip(rows, steps, strict=True):
+        chosen = texts[row["id"], f"draw/{trajectory[1]['chosen'].split('/')[1]}"]
+        fault = " no" in f" {texts[row['id'], 'tpo/step/1/critique/0']}"
+        found[last_number(chosen) == row["answer"]].append(fault)
+    faulted = {right: sum(flags) / len(flags) for right, flags in found.items()}
+    assert faulted[False] - faulted[True] > 0.2
