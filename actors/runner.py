@@ -25,7 +25,7 @@ from pipeline import plugin
 from pipeline.driver import Ask, Driver, Suspended
 from pipeline.graph import Advance, Advanced
 from pipeline.keys import Key
-from pipeline.sections import GeneratorConfig
+from pipeline.sections import GeneratorConfig, RunConfig
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.grants import read_grants, write_shown
 from pipeline.storage.journal import Journal, JournalWriter, Part
@@ -95,7 +95,7 @@ class Runner:
                 for role, section in config.generators.items()
             },
             self._pools["reward"],
-            read_grants(self._folder, self._shard.column(ID).to_pylist()),
+            read_grants(self._folder, self._shard.column(ID).to_pylist(), _batch(config, first)),
             self._carried_before(),
         )
         self._counts["recovered"] = sources.replies.adopted
@@ -270,6 +270,11 @@ def _lost(name: str, error: BaseException) -> BaseException:
     """Why a pool was lost, in the words of its section."""
     ours = name == "critic" and isinstance(error, PoolLost)
     return type(error)(plugin.respelled(str(error), name)) if ours else error
+
+
+def _batch(config: RunConfig, row: int) -> int:
+    """Which batch of rows that share a budget a row is in (see ``Graph``)."""
+    return 0 if config.policy.batch is None else row // config.policy.batch
 
 
 def _turns(segment: int | None, number: int) -> int | None:

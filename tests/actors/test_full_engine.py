@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,8 +37,12 @@ CALL_S = 0.002
 class Remote:
     """A method of an actor."""
 
-    def __init__(self, method: Callable[..., Awaitable[Any]]) -> None:
-        self.remote = method
+    def __init__(self, method: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+        self._method = method
+
+    def remote(self, *arguments: Any) -> asyncio.Task[Any]:
+        """Calls it; nobody needs to wait for the reply."""
+        return asyncio.ensure_future(self._method(*arguments))
 
 
 class Actor:
@@ -47,6 +51,7 @@ class Actor:
     def __init__(self, answer: Callable[[Any], Awaitable[Any]]) -> None:
         self._mailbox = mailbox.Mailbox(answer)
         self.start, self.submit, self.collect = Remote(self._start), Remote(self._submit), Remote(self._collect)
+        self.leave = Remote(self._leave)
 
     async def _start(self) -> None:
         await asyncio.sleep(CALL_S)
@@ -55,10 +60,13 @@ class Actor:
         await asyncio.sleep(CALL_S)
         self._mailbox.submit(client, requests)
 
-    async def _collect(self, client: str, wait_s: float) -> tuple[list[tuple[int, Any]], int]:
-        replies = await self._mailbox.collect(client, wait_s)
+    async def _collect(self, client: str, wait_s: float, alone: bool) -> tuple[list[tuple[int, Any]], int, bool]:
+        replies = await self._mailbox.collect(client, wait_s, alone)
         await asyncio.sleep(CALL_S)
-        return replies, self._mailbox.load
+        return replies, self._mailbox.load, self._mailbox.ready(client)
+
+    async def _leave(self, client: str) -> None:
+        self._mailbox.leave(client)
 
 
 class World:
@@ -85,7 +93,7 @@ class World:
         node = schedule.graph.begin()
         assert isinstance(node, Advance)
         replicas = {"generator": [Actor(answer)], "reward": [Actor(rewards.create(self._config.reward).score)]}  # type: ignore[arg-type]
-        await runner.advance(spec, node, schedule.parts_for(node), replicas, lambda counts: None)
+        await runner.advance(spec, node, schedule.parts_for(node), replicas, lambda counts, queues: None)
         tables = [journal.folder.read_table(part.name, refinement.COLUMNS) for part in journal.parts()]
         return trace, refinement.threads_of(trace, [row for table in tables for row in table.to_pylist()])
 
