@@ -57,7 +57,7 @@ def _work(
     match node:
         case Advance():
             replicas = {name: [Replica(answer, random.Random(0), 0.0, 0.0)] for name, answer in answers.items()}
-            return asyncio.run(advance(spec, node, schedule.parts_for(node), replicas, lambda counts: None))
+            return asyncio.run(advance(spec, node, schedule.parts_for(node), replicas, lambda counts, queues: None))
         case Allocate():
             return allocate(spec, node, schedule.shown_by(node))
         case Collect():
