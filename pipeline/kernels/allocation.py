@@ -224,7 +224,8 @@ def in_proportion(scores: Floats, budget: float, terms: Terms) -> Ints:
     """Draws in proportion to ``scores`` >= 0 per prompt, (n,), within floors and caps, costing at most ``budget``.
 
     Caps are filled and what is over goes to the others in the same proportion; remainders go to the largest
-    fractions, ties to the smaller rank. Prompts of score 0 share what nobody else may have.
+    fractions, ties to the smaller rank. Prompts of score 0 share what nobody else may have. What is left pays for no
+    draw that a cap allows.
     """
     counts = np.minimum(terms.floors, terms.caps)
     left = max(budget - float((counts * terms.costs).sum()), 0.0)
@@ -242,8 +243,11 @@ def in_proportion(scores: Floats, budget: float, terms: Terms) -> Ints:
     whole = np.floor(wanted + 1e-9).astype(np.int64)
     counts = counts + whole
     left = budget - float((counts * terms.costs).sum())
-    for i in np.lexsort((terms.ranks, -(wanted - whole))):
-        if counts[i] < terms.caps[i] and terms.costs[i] <= left + 1e-9:
-            counts[i] += 1
-            left -= float(terms.costs[i])
+    order = np.lexsort((terms.ranks, -(wanted - whole)))
+    # Where costs differ, what one prompt could not pay for may be more than another one's draw.
+    while (able := (counts < terms.caps) & (terms.costs <= left + 1e-9)).any():
+        for i in order[able[order]]:
+            if terms.costs[i] <= left + 1e-9:
+                counts[i] += 1
+                left -= float(terms.costs[i])
     return np.asarray(counts, np.int64)

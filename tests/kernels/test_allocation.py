@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.kernels import allocation
-from pipeline.kernels.allocation import Terms, allocate, by_heap
+from pipeline.kernels.allocation import Terms, allocate, by_heap, in_proportion
 from pipeline.kernels.expected_max import NEVER, GainCurves
 
 Counts = NDArray[np.int64]
@@ -122,3 +122,21 @@ def test_caps_leave_budget_unspent_and_floors_must_fit() -> None:
     assert allocate(gains, 50, Terms.plain(2, cap=7)).tolist() == [7, 7]
     with pytest.raises(ValueError, match="floors alone cost 4, more than the budget of 3"):
         allocate(gains, 3, dataclasses.replace(Terms.plain(2), floors=np.full(2, 2)))
+
+
+@given(problems(), st.lists(st.sampled_from([0.0, 0.3, 0.7, 1.0]), min_size=6, max_size=6))
+def test_shares_in_proportion_leave_nothing_that_pays_for_a_draw(
+    problem: tuple[GainCurves, float, Terms], scores: list[float]
+) -> None:
+    _, budget, terms = problem
+    counts = in_proportion(np.array(scores[: len(terms.costs)]), budget, terms)
+    left = budget - float((counts * terms.costs).sum())
+    assert left >= -1e-6 or (counts == np.minimum(terms.floors, terms.caps)).all()
+    assert ((counts >= np.minimum(terms.floors, terms.caps)) & (counts <= terms.caps)).all()
+    assert not ((counts < terms.caps) & (terms.costs <= left)).any()
+
+
+def test_what_one_cannot_pay_for_is_another_ones_second_draw() -> None:
+    terms = dataclasses.replace(Terms.plain(2), costs=np.array([2.25, 3.6]))
+    counts = in_proportion(np.array([0.648528 / 2.25, 0.720232 / 3.6]), 109.0, terms)
+    assert counts.tolist() == [24, 15]
