@@ -88,8 +88,9 @@ class Replica(ABC):
     async def _start(self) -> dict[str, Any]:
         watchdog.arm(self._limits.load_s)
         try:
-            self._engine, self._answer = self.build()
-            return await self._engine.start()
+            with self._mailbox.patient():
+                self._engine, self._answer = self.build()
+                return await self._engine.start()
         finally:
             watchdog.disarm()
             self._watching = asyncio.create_task(watchdog.watch(self._limits.hang_s, self._progress))
