@@ -253,6 +253,7 @@ class Pool:
         One that is away (its machine is lost, say, and no other has room) is waited for as long as others are there.
         """
         deaths, tries, begun = 0, 0, time.monotonic()
+        heard = begun
         while True:
             try:
                 await silence.answer(replica.actor, replica.actor.start.remote(), self._load_s)
@@ -261,16 +262,20 @@ class Pool:
                 raise PoolLost(str(error.cause or error)) from error
             except RayActorError as error:
                 # unavailable is no death: Ray is at it, which takes its time on a busy node
-                deaths += not isinstance(error, ActorUnavailableError)
+                away = isinstance(error, ActorUnavailableError)
+                deaths += not away
                 replica.alive = False
+                if replica.in_flight:  # sent to it while it loaded; others are there, perhaps
+                    self._take_back(replica)
                 if deaths == self._attempts:
                     raise PoolLost(f"a replica did not come back: {error}") from error
                 wait_s = max(RESTART_S, self.node_wait_s)
                 if time.monotonic() > begun + wait_s and not any(r.alive for r in self._replicas):
                     raise ReplicasAway(f"a replica did not come back within {wait_s:g} s: {error}") from error
+                heard = silence.unreached(replica.actor, heard, self._hang_s) if away else time.monotonic()
             await asyncio.sleep(min(RESTART_PAUSE_S * 2**tries, MAX_PAUSE_S))
             tries += 1
-        if replica.in_flight and not replica.alive:  # sent to it while it loaded, before it died
+        if replica.in_flight and not replica.alive:  # sent to it in its last moment before it died
             self._take_back(replica)
         replica.alive = True
         self._route()

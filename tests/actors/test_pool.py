@@ -63,7 +63,7 @@ class FakeActor:
 
     def kill(self) -> None:
         """As Ray does it: what was called raises, and the next process is in order."""
-        self._frozen = ""
+        self._frozen, self._away = "", 0
         self._new_mailbox()
         self._met.clear()
         self._killed.set()
@@ -396,6 +396,39 @@ def test_a_replica_that_stands_still_is_ended_from_outside(monkeypatch: pytest.M
     replies, pool = drive(main)
     assert sorted(replies) == [f"reply to {i}" for i in range(5)]
     assert (kills, pool.deaths, pool.resent) == ([False], 1, 5)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_replica_that_stands_still_before_anyone_has_reached_it_is_ended_too(
+    monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """Ray can't connect to it then, and says so: no call is ever found too long. Others take what it was sent."""
+    kills: list[bool] = []
+
+    def kill(actor: FakeActor, no_restart: bool) -> None:
+        kills.append(no_restart)
+        actor.kill()
+
+    monkeypatch.setattr("ray.kill", kill)
+    monkeypatch.setattr("actors.pool.RESTART_PAUSE_S", 0.001)
+    monkeypatch.setattr("actors.pool.MAX_PAUSE_S", 0.01)
+
+    async def main() -> tuple[list[str], int]:
+        replies: list[str] = []
+        frozen = FakeActor(away=10**6, absence=ActorUnavailableError("connection attempt timed out", None))
+        pool = Pool([frozen, *[FakeActor()] * others], "client", 100, 3, hang_s=0.1)  # type: ignore[list-item]
+        for i in range(5):
+            pool.submit(i, f"row {i}", replies.append)
+        await until(lambda: len(replies) == 5)
+        kills_then = len(kills)
+        await until(lambda: bool(kills))
+        await pool.close()
+        return replies, kills_then
+
+    replies, kills_then = drive(main)
+    assert sorted(replies) == [f"reply to {i}" for i in range(5)]
+    assert kills == [False]
+    assert kills_then == (0 if others else 1)
 
 
 def test_without_a_limit_a_replica_may_be_silent() -> None:
