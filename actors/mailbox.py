@@ -1,7 +1,7 @@
 """How a replica serves many runners at once: lists of requests come in, whatever has finished goes out.
 
 A call that returned when its slowest request did would make every runner wait for the longest response; one call
-per request costs the caller six times the CPU. So a client submits a list at any time, and collects.
+per request costs the caller six times the CPU. So a client gives a list at any time, and collects.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from actors.protocol import BadRequest, EngineDead
 from actors.turns import Turns
 
 LINGER_S = (0.005, 0.5)
-LINGER_SHARE = 0.05
+LINGER_SHARE = 0.1
 """After the first reply, how long ``collect`` waits for more: this share of what a request takes here, within bounds.
 
 Every call costs both sides a millisecond or two of CPU, which a slow engine on the same cores would miss.
@@ -38,6 +38,19 @@ class Failure:
     error_type: str
     error: str
     retry: bool = False
+
+
+class Delivery(NamedTuple):
+    """What a client gets of a replica: finished replies by number, and how things stand there.
+
+    ``load``: requests of all clients there. ``turn``: whether it is the client's turn to be alone, with nothing there.
+    ``life``: names the replica's process, so that a client that was away can tell that it is another one by now.
+    """
+
+    replies: list[tuple[int, Any]]
+    load: int
+    turn: bool
+    life: str
 
 
 @dataclass(slots=True)

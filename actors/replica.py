@@ -6,12 +6,13 @@ import asyncio
 import os
 import sys
 import time
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Protocol
 
 from actors import watchdog
-from actors.mailbox import Mailbox
+from actors.mailbox import Delivery, Mailbox
 from pipeline.sections import GeneratorConfig, RewardConfig
 
 
@@ -37,7 +38,7 @@ class Replica(ABC):
     def __init__(self, config: GeneratorConfig | RewardConfig, log: str) -> None:
         _log_to(log)
         self._limits = config
-        self._mailbox = Mailbox(self._serve)
+        self._mailbox, self._life = Mailbox(self._serve), uuid.uuid4().hex
         self._starting: asyncio.Task[dict[str, Any]] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._answering = 0
@@ -57,13 +58,14 @@ class Replica(ABC):
         """Begins (number, request) pairs of a client."""
         self._mailbox.submit(client, requests)
 
-    async def collect(self, client: str, wait_s: float, alone: bool) -> tuple[list[tuple[int, Any]], int, bool]:
-        """The client's finished replies, how many requests of all clients are here, and whether it is its turn.
+    async def exchange(self, client: str, requests: list[tuple[int, Any]], wait_s: float, alone: bool) -> Delivery:
+        """Begins requests of a client, and waits up to ``wait_s`` for replies to these or earlier ones.
 
-        ``alone``: it wants a turn, in which nothing of the others begins.
+        ``alone``: the client wants a turn, in which nothing of the others begins.
         """
+        self._mailbox.submit(client, requests)
         replies = await self._mailbox.collect(client, wait_s, alone)
-        return replies, self._mailbox.load, self._mailbox.ready(client)
+        return Delivery(replies, self._mailbox.load, self._mailbox.ready(client), self._life)
 
     async def leave(self, client: str) -> None:
         """The client is gone: what it still wanted is dropped."""
