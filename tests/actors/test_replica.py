@@ -40,7 +40,7 @@ def test_runners_that_wait_for_the_model_keep_their_requests(monkeypatch: pytest
         for client in "abc":
             await slow.submit(client, [(0, client)])
         await slow.start()
-        replies = [(await slow.collect(client, 1.0, False))[0] for client in "abc"]
+        replies = [(await slow.exchange(client, [], 1.0, False)).replies for client in "abc"]
         assert replies == [[(0, client)] for client in "abc"]
         await slow.stop()
 
