@@ -8,6 +8,9 @@ When an actor dies, what it had is sent again. Requests at whose side too many r
 that died last: it takes nothing else from here while they are tried there, in a turn without the requests of other
 runners. A group of suspects of which it dies is halved; only what it dies of all alone is given up. So a request that
 kills its replicas takes no other down with it, whoever sent that.
+
+Replicas may join and be retired while requests come. One that joins gets requests as soon as it has loaded its model;
+one that is retired gets none, finishes what it has, and is let go.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,7 +57,7 @@ class _Work:
     deaths: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Replica:
     actor: ActorHandle[Any]
     wake: asyncio.Event
@@ -64,6 +67,8 @@ class _Replica:
     alive: bool = True
     suspects: list[list[_Work]] = field(default_factory=list)
     on_trial: int = 0
+    retired: bool = False
+    loops: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
     def load(self) -> int:
@@ -74,6 +79,16 @@ class _Replica:
     def suspected(self) -> bool:
         """Whether it is left to requests of which one may kill it, on trial or waiting for theirs."""
         return bool(self.suspects or self.on_trial)
+
+    @property
+    def able(self) -> bool:
+        """Whether it takes requests of anybody."""
+        return self.alive and not self.retired and not self.suspected
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is retired and has nothing more to do here."""
+        return self.retired and not self.in_flight and not self.suspects
 
 
 class Pool:
@@ -99,9 +114,9 @@ class Pool:
         self._spared = max(1, attempts - 1)
         self._replicas = [_Replica(actor, asyncio.Event()) for actor in actors]
         self._waiting: deque[_Work] = deque()
-        self._home: dict[str, int] = {}
+        self._home: dict[str, _Replica] = {}
         self._next = 0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._started = False
         self.lost: BaseException | None = None
         self.deaths = 0
         self.resent = 0
@@ -111,9 +126,41 @@ class Pool:
 
     def start(self) -> None:
         """Has every replica load its model, and begins to listen. Calling it again does nothing."""
-        if not self._tasks:
-            self._tasks = [asyncio.create_task(self._guard(self._serve(r))) for r in self._replicas]
-            self._tasks += [asyncio.create_task(self._guard(self._send(r))) for r in self._replicas]
+        if not self._started:
+            self._started = True
+            for replica in self._replicas:
+                self._attend(replica)
+
+    def _attend(self, replica: _Replica) -> None:
+        replica.loops = [asyncio.create_task(self._guard(loop(replica))) for loop in (self._serve, self._send)]
+
+    def follow(self, actors: Sequence[ActorHandle[Any]]) -> None:
+        """Has replicas join that are new among ``actors``, and retires those that aren't there any more."""
+        serving = [r for r in self._replicas if not r.retired]
+        for replica in [r for r in serving if r.actor not in actors]:
+            replica.retired = True
+            self._let_go(replica)
+        for actor in [a for a in actors if all(a != r.actor for r in serving)]:
+            joining = _Replica(actor, asyncio.Event(), alive=False)
+            self._replicas.append(joining)
+            if self._started:
+                self._attend(joining)
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that were retired are let go: nothing will be asked of them any more."""
+        return not any(r.retired for r in self._replicas)
+
+    def _let_go(self, replica: _Replica) -> None:
+        if replica.finished and replica in self._replicas:
+            self._replicas.remove(replica)
+            self._leave(replica)
+
+    def _leave(self, replica: _Replica) -> None:
+        for loop in replica.loops:
+            loop.cancel()
+        if self._started:
+            replica.actor.leave.remote(self._client)
 
     def submit(self, request: Any, row: str, on_reply: OnReply) -> None:
         """Queues a request of a row; ``on_reply`` is called once, with the reply or a ``Failure``."""
@@ -127,16 +174,15 @@ class Pool:
         return sum(len(r.in_flight) for r in self._replicas)
 
     def queues(self) -> dict[str, float]:
-        """How many requests are out at replicas, and how many no replica has taken yet."""
-        return {"in_flight": self.in_flight, "waiting": len(self._waiting)}
+        """How many requests are out at replicas, how many no replica has taken yet, and how many replicas serve."""
+        serving = sum(r.alive and not r.retired for r in self._replicas)
+        return {"in_flight": self.in_flight, "waiting": len(self._waiting), "serving": serving}
 
     async def close(self) -> None:
         """Stops listening. What is still out is dropped, and keeps nobody waiting."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for replica in self._replicas if self._tasks else ():
-            replica.actor.leave.remote(self._client)
+        for replica in self._replicas:
+            self._leave(replica)
+        await asyncio.gather(*(loop for r in self._replicas for loop in r.loops), return_exceptions=True)
 
     def _route(self) -> None:
         while self._waiting and (replica := self._pick(self._waiting[0].row)) is not None:
@@ -149,15 +195,15 @@ class Pool:
         replica.wake.set()
 
     def _pick(self, row: str) -> _Replica | None:
-        able = [i for i, r in enumerate(self._replicas) if r.alive and not r.suspected and len(r.in_flight) < self._max]
+        able = [r for r in self._replicas if r.able and len(r.in_flight) < self._max]
         if not able:
             return None
-        least = min(able, key=lambda i: self._replicas[i].load)
+        least = min(able, key=lambda r: r.load)
         home = self._home.get(row)
-        if home in able and self._replicas[home].load <= STICK * self._replicas[least].load + SLACK:
-            return self._replicas[home]
+        if home in able and home.load <= STICK * least.load + SLACK:
+            return home
         self._home[row] = least
-        return self._replicas[least]
+        return least
 
     async def _send(self, replica: _Replica) -> None:
         while True:
@@ -172,7 +218,7 @@ class Pool:
 
     async def _serve(self, replica: _Replica) -> None:
         await self._begin(replica)
-        while True:
+        while not replica.finished:
             try:
                 call = replica.actor.collect.remote(self._client, WAIT_S, replica.suspected)
                 replies, load, turn = await silence.answer(replica.actor, call, self._hang_s)
@@ -190,6 +236,7 @@ class Pool:
             if turn and not replica.in_flight:
                 self._try_suspects(replica)
             self._route()
+        self._let_go(replica)
 
     def _deliver(self, work: _Work, reply: Any) -> None:
         work.failures += isinstance(reply, Failure)
@@ -206,7 +253,8 @@ class Pool:
     async def _revive(self, replica: _Replica) -> None:
         """Takes back what a dead replica had, and waits for Ray to restart it."""
         self._take_back(replica)
-        await self._begin(replica)
+        if not replica.finished:
+            await self._begin(replica)
 
     def _take_back(self, replica: _Replica) -> None:
         self.deaths += 1
@@ -266,7 +314,7 @@ class Pool:
                 if deaths == self._attempts:
                     raise PoolLost(f"a replica did not come back: {error}") from error
                 wait_s = max(RESTART_S, self.node_wait_s)
-                if time.monotonic() > begun + wait_s and not any(r.alive for r in self._replicas):
+                if time.monotonic() > begun + wait_s and not any(r.alive and not r.retired for r in self._replicas):
                     raise ReplicasAway(f"a replica did not come back within {wait_s:g} s: {error}") from error
             await asyncio.sleep(min(RESTART_PAUSE_S * 2**tries, MAX_PAUSE_S))
             tries += 1
