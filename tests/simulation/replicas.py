@@ -10,12 +10,17 @@ from typing import Any
 
 from ray.exceptions import ActorDiedError
 
+from actors.roster import Posted
 from actors.turns import Turns
 
 RESTART_S = 0.3
 FORGET_S = 5.0
 """A client that hasn't collected for so long is gone."""
 _Request = tuple[str, int, Any]
+
+
+async def unheard(posted: Posted) -> None:
+    """A node's report (``roster.Report``) that nobody answers."""
 
 
 @dataclass(slots=True)

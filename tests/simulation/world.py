@@ -34,7 +34,7 @@ from tests.simulation import substitution
 from tests.simulation.cases import CALM, Case, Setting, config
 from tests.simulation.disk import Disk
 from tests.simulation.processes import CURRENT, Killed, Process, run
-from tests.simulation.replicas import Replica
+from tests.simulation.replicas import Replica, unheard
 from tests.toy_world import WEIGHTS, text
 
 OUT = "memory://simulated"
@@ -141,9 +141,7 @@ class World:
         await asyncio.sleep(self._rng.random() * 0.05)
         match node:
             case Advance():
-                record = await advance(
-                    spec, node, schedule.parts_for(node), self._replicas, lambda counts, queues: None
-                )
+                record = await advance(spec, node, schedule.parts_for(node), self._replicas, unheard)
             case Allocate():
                 record = allocate(spec, node, schedule.shown_by(node))
             case Collect():
