@@ -10,7 +10,7 @@ import pytest
 from jobs.status import standing
 from pipeline.storage.folder import Folder
 from pipeline.storage.lease import current
-from tests.e2e.commands import lines, wait_for
+from tests.e2e.commands import lines, wait_for, writers
 from tests.e2e.conftest import align, candidates, settings, table, write_prompts
 from tests.e2e.job_cluster import JobCluster, Machine, run, submitted
 from tests.e2e.run_directory import verified
@@ -76,11 +76,6 @@ def test_a_job_without_its_machine_can_be_cancelled_and_goes_on_with_another(
         assert run(*command, "--wait").returncode == 3  # one prompt is empty
     assert table(out, "results").equals(table(whole, "results"))
     assert candidates(out) == candidates(whole)
-
-
-def writers(log: Path) -> set[int]:
-    """Processes of the generators that have drawn."""
-    return {int(line.split()[0]) for line in log.read_text().splitlines()} if log.exists() else set()
 
 
 def on(process: int, *machines: Machine) -> int | None:
