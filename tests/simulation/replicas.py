@@ -63,6 +63,8 @@ class Replica:
         self._up_at = 0.0
         self._turns, self._held = Turns(), list[_Request]()
         self.repeated = 0
+        self.ended = False
+        """Whether it was ended for good, so that nobody may ask it anything."""
         self.start, self.submit, self.collect = _Method(self._start), _Method(self._submit), _Method(self._collect)
         self.leave = _Method(self._leave)
 
@@ -77,6 +79,8 @@ class Replica:
 
     def _down(self) -> bool:
         """Whether it is yet to come back. Sleeping until then may end a rounding error before."""
+        if self.ended:
+            raise AssertionError("a replica is asked that was ended")
         return asyncio.get_running_loop().time() < self._up_at - 1e-9
 
     async def _start(self) -> None:
