@@ -15,8 +15,8 @@ from actors.roster import Posted, Roster
 from tests.simulation.replicas import Replica
 
 LOOK_S = 0.05
-GRACE_S = 0.3
-CHANGE = 0.1
+GRACE_S = 0.1
+CHANGE = 0.3
 """The share of looks after which a role has another number of replicas."""
 AWAY, FORGOTTEN = 0.05, 0.02
 """The shares of looks at which the scoreboard can't be reached, and at which it is begun again."""
