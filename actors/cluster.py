@@ -108,7 +108,7 @@ class Cluster:
         return Roster(self._version, actors) if elastic else None
 
     def dismiss(self, version: int | None = None) -> None:
-        """Ends the retired replicas that no roster has, from a version (the present one) on."""
+        """Ends the retired replicas that a roster, by default the one of now, and later ones don't have."""
         for found in self._sets.values():
             found.dismiss(self._version if version is None else version)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from actors.pool import Pool
 
-BEGIN_TRIES, BEGIN_PAUSE_S = 10, 1.0
+BEGIN_TRIES, BEGIN_PAUSE_S = 50, 0.2
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from actors import resizing, roster
 from actors.engines.toy import Config as Toy
 from actors.resizing import GRACE_S, Resizer
 from actors.rewards.toy import Config as ToyReward
-from actors.roster import Follower, Posted, Roster
+from actors.roster import BEGIN_TRIES, Follower, Posted, Roster
 from pipeline.sections import ClusterConfig, Replicas, RunConfig
 
 
@@ -70,7 +70,7 @@ def test_a_runner_keeps_to_the_newest_roster_and_says_so_once_it_has_let_go() ->
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("silent", "found"), [(0, ["b"]), (9, ["b"]), (10, ["a"])])
+@pytest.mark.parametrize(("silent", "found"), [(0, ["b"]), (BEGIN_TRIES - 1, ["b"]), (BEGIN_TRIES, ["a"])])
 def test_a_runner_begins_with_the_roster_of_now_if_it_can_be_known(
     monkeypatch: pytest.MonkeyPatch, silent: int, found: list[str]
 ) -> None:
