@@ -101,6 +101,15 @@ class Cluster:
         self._version += 1
         self._sets[name_of(kind, config)].resize(number, self._version)
 
+    def size(self, kind: str, config: GeneratorConfig | RewardConfig) -> int:
+        """How many replicas of a model there are that are not retired; 0 before they are first asked for."""
+        found = self._sets.get(name_of(kind, config))
+        return found.size if found else 0
+
+    def admit(self) -> None:
+        """Puts on the roster what has got a place on a machine since the last call."""
+        self._version += sum(found.admit() for found in self._sets.values())
+
     def roster(self, models: Models) -> Roster | None:
         """The replicas that get requests, of those models whose number changes; None if there is no such model."""
         elastic = {kind: name_of(kind, config) for kind, config in models.items() if config.elastic}

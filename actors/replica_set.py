@@ -18,22 +18,28 @@ STOP_S = 30.0
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """A replica. ``there``: answered once its process is up. ``retired``: the first roster that lacks it.
+    """A replica. ``there``: answered once its process is up. ``listed``: whether runners may hear of it.
 
-    ``last``: its stats as it stops, since ``stopping``.
+    ``retired``: the first roster that lacks it. ``last``: its stats as it stops, since ``stopping``.
     """
 
     actor: ActorHandle[Any]
     log: str
     there: Any
+    listed: bool = False
     retired: int | None = None
     last: Any = None
     stopping: float = 0.0
     ended: bool = False
 
+    @property
+    def up(self) -> bool:
+        """Whether it has got a place on a machine, and a process there."""
+        return bool(ray.wait([self.there], timeout=0)[0])
+
     def stop(self) -> None:
         """Has its engine end, and what that has started; one that never got a place has none."""
-        if self.last is None and ray.wait([self.there], timeout=0)[0]:
+        if self.last is None and self.up:
             self.last, self.stopping = self.actor.stop.remote(), time.monotonic()
 
     def end(self) -> None:
@@ -44,12 +50,17 @@ class Member:
 
 
 class ReplicaSet:
-    """Replicas with the same settings, numbered as they are begun; a number is given once."""
+    """Replicas with the same settings, numbered as they are begun; a number is given once.
+
+    Runners hear of one that joins when it has got a place: Ray may be waiting for a machine, and none may come.
+    """
 
     def __init__(self, made: ActorClass[Any], config: GeneratorConfig | RewardConfig, need: Need, logs: str) -> None:
         self._made, self._config, self._need, self._logs = made, config, need, logs
         self._members: list[Member] = []
         self.resize(config.bounds.min, 0)
+        for member in self._members:
+            member.listed = True  # there was room for these
 
     def resize(self, number: int, version: int) -> None:
         """Begins as many as are lacking, or retires the newest of those that are too many, as of a roster."""
@@ -60,6 +71,13 @@ class ReplicaSet:
             log = f"{self._logs}-{len(self._members)}.log"
             actor = self._made.remote(self._config, log)
             self._members.append(Member(actor, log, actor.__ray_ready__.remote()))
+
+    def admit(self) -> bool:
+        """Lists those that have got a place since the last call; whether there are any."""
+        found = [member for member in self._serving if not member.listed and member.up]
+        for member in found:
+            member.listed = True
+        return bool(found)
 
     def dismiss(self, version: int) -> None:
         """Ends, without waiting for it, the retired ones that nobody asks any more who keeps to that roster."""
@@ -74,7 +92,12 @@ class ReplicaSet:
     @property
     def actors(self) -> list[ActorHandle[Any]]:
         """Those that get requests."""
-        return [member.actor for member in self._serving]
+        return [member.actor for member in self._serving if member.listed]
+
+    @property
+    def size(self) -> int:
+        """How many get requests, or will."""
+        return len(self._serving)
 
     @property
     def living(self) -> list[Member]:

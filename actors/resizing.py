@@ -48,14 +48,14 @@ class Resizer:
             return
         told = self._known | dict(board)  # a scoreboard that was begun again knows nothing yet
         self._known = {name: told[name] for name in nodes if name in told}
+        self._cluster.admit()
         for role in self._rules:
             self._resize(role, now, runners)
         if now - self._calm_since >= GRACE_S:
             self._cluster.dismiss(min((posted.roster for posted in self._known.values()), default=None))
 
     def _resize(self, role: str, now: float, runners: int) -> None:
-        replicas = len(self.roster.actors.get(role, ())) if self.roster else 0
-        if not replicas:
+        if not (replicas := self._cluster.size(role, self._models[role])):
             return  # the first node begins them
         rule, said = self._rules[role], (posted.queues.get(role, {}) for posted in self._known.values())
         queues = [Queue(**{name: int(number) for name, number in queue.items()}) for queue in said if queue]

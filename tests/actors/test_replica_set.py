@@ -72,11 +72,15 @@ def test_it_begins_with_the_fewest_and_numbers_are_given_once(actors: list[Actor
     found = of(actors, 2, 4)
     assert found.actors == actors[:2]
     found.resize(4, 1)
-    assert found.actors == actors[:4]
+    assert (found.size, found.admit(), found.actors) == (4, True, actors[:4])
     found.resize(2, 2)
     assert (found.actors, len(found.held)) == (actors[:2], 4), "the newest go first, and hold what they have"
     found.resize(3, 3)
-    assert found.actors == [*actors[:2], actors[4]]
+    actors[4].answers.clear()
+    assert (found.size, found.admit(), found.actors) == (3, False, actors[:2]), "it has no place yet"
+    actors[4].answers.add("__ray_ready__")
+    assert (found.size, found.admit(), found.actors) == (3, True, [*actors[:2], actors[4]])
+    assert not found.admit()
     assert found.logs == [actor.log for actor in actors] == [f"logs/generator-{i}.log" for i in range(5)]
 
 

@@ -94,6 +94,13 @@ class FakeCluster:
         self.number, self.version, self._room = 1, 0, room
         self.dismissed: list[int | None] = []
         self.asked_room: list[int] = []
+        self.admitted = 0
+
+    def size(self, kind: str, config: Any) -> int:
+        return self.number
+
+    def admit(self) -> None:
+        self.admitted += 1
 
     def roster(self, models: Mapping[str, Any]) -> Roster:
         return Roster(self.version, {"generator": [f"g{i}" for i in range(self.number)]})
@@ -147,6 +154,7 @@ def test_a_run_grows_to_what_its_requests_need_and_shrinks_when_they_are_gone(mo
     assert set(run.cluster.asked_room) == {3}
     assert run.look({"advance-0": said(20, 1), "advance-1": said(3, 1)}, 60) == 3, "the new ones don't serve yet"
     assert run.look({"advance-0": said(40, 3)}, 4) == 4, "as many as there may be"
+    assert run.cluster.admitted == 68, "once a second"
     assert run.look({"advance-0": said(0, 4)}, 30) == 4
     assert run.look({"advance-0": said(0, 4)}, 2) == 1
     assert run.look({}, 1000) == 1

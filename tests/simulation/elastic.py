@@ -18,6 +18,8 @@ LOOK_S = 0.05
 GRACE_S = 0.1
 CHANGE = 0.3
 """The share of looks after which a role has another number of replicas."""
+ADMITTED = 0.3
+"""The share of looks at which those that join have got a place."""
 AWAY, FORGOTTEN = 0.05, 0.02
 """The shares of looks at which the scoreboard can't be reached, and at which it is begun again."""
 ROLES = ("generator", "reward")
@@ -29,6 +31,7 @@ class ElasticCluster:
     def __init__(self, rng: random.Random, begin: Callable[[str], Replica]) -> None:
         self._rng, self._begin = rng, begin
         self.replicas = {role: [begin(role)] for role in ROLES}
+        self._joining: dict[str, list[Replica]] = {role: [] for role in ROLES}
         self._retired: list[tuple[int, Replica]] = []
         self._version = 0
         self._board: dict[str, Posted] = {}
@@ -42,9 +45,23 @@ class ElasticCluster:
     def resize(self, kind: str, config: Any, number: int) -> None:
         """As ``Cluster.resize``."""
         self._version += 1
-        there = self.replicas[kind]
+        there, joining = self.replicas[kind], self._joining[kind]
         self._retired += [(self._version, replica) for replica in there[number:]]
-        self.replicas[kind] = there[:number] + [self._begin(kind) for _ in range(number - len(there))]
+        self.replicas[kind] = there[:number]
+        rest = number - len(self.replicas[kind])
+        self._joining[kind] = joining[:rest] + [self._begin(kind) for _ in range(rest - len(joining))]
+
+    def size(self, kind: str, config: Any) -> int:
+        """As ``Cluster.size``."""
+        return len(self.replicas[kind]) + len(self._joining[kind])
+
+    def admit(self) -> None:
+        """As ``Cluster.admit``, after a while."""
+        if self._rng.random() < ADMITTED:
+            self._version += 1
+            for kind, joining in self._joining.items():
+                self.replicas[kind] = self.replicas[kind] + joining
+            self._joining = {role: [] for role in ROLES}
 
     def room(self, kind: str, models: Any, runners: int) -> int:
         """As ``Cluster.room``; targets are drawn without it."""
