@@ -125,7 +125,7 @@ class Metrics:
     def served(self, engines: Engines, before: bool = False) -> None:
         """What each replica says of itself. ``before``: it was for other runs."""
         for role, replicas in engines.items():
-            self._set("raylign_replicas", sum(map(bool, replicas)), role)
+            self._set("raylign_replicas", sum(bool(r) and not r.get("retired") for r in replicas), role)
             for i, stats in enumerate(replicas):
                 grown = self._growth.of(f"{role}-{i}", {name: stats[name] for name in SERVED if name in stats})
                 for name, amount in grown.items() if not before else ():

@@ -12,7 +12,7 @@ import contextlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ import pyarrow as pa
 from actors.fulfil import Fulfiller, Sources, Writer
 from actors.pool import Pool, PoolLost
 from actors.protocol import BadRequest, Tokenizer
+from actors.roster import Follower, Report
 from actors.spec import RunSpec
 from pipeline import plugin
 from pipeline.driver import Ask, Driver, Suspended
@@ -37,8 +38,6 @@ from pipeline.types import Outcome, Prompt, Result, RowError
 FLUSH_SHARE = 0.01
 """Flushes take at most this share of a core: where one takes long, they come less often than ``flush_s``."""
 REPORT_S = 1.0
-Report = Callable[[dict[str, float], dict[str, dict[str, float]]], None]
-"""Takes counts, and the state of the pools by role (``metrics.Queues``)."""
 
 
 async def advance(
@@ -58,7 +57,7 @@ class Runner:
     def __init__(
         self, spec: RunSpec, node: Advance, parts: list[Part], replicas: Mapping[str, list[Any]], report: Report
     ) -> None:
-        self._spec, self._node, self._report = spec, node, report
+        self._spec, self._node, self._replicas = spec, node, replicas
         self._cpu_s = time.process_time()
         self._folder = Folder(spec.config.out)
         self._shard = self._folder.read_table(shard_name(node.shard))
@@ -72,7 +71,7 @@ class Runner:
         self._wake, self._closing = asyncio.Event(), asyncio.Event()
         self._pools = {
             name: Pool(
-                replicas[name],
+                [] if section.elastic else replicas[name],
                 client,
                 section.max_in_flight,
                 config.cluster.attempts,
@@ -83,6 +82,7 @@ class Runner:
         }
         for pool in self._pools.values():
             pool.on_lost, pool.node_wait_s = self._wake.set, config.cluster.node_wait_s
+        self._follower = Follower(self._pools, report)
         self._driver = Driver(turns=_turns(config.cluster.segment, node.segment))
         self._prompts: dict[str, Prompt] = {}
         self._outcomes: dict[str, Outcome | Suspended] = {}
@@ -106,6 +106,8 @@ class Runner:
         flusher = asyncio.create_task(self._flush_often())
         reporter = asyncio.create_task(self._report_often())
         try:
+            if any(section.elastic for section in self._spec.config.models.values()):
+                await self._follower.begin(self._replicas)
             self._start_programs()
             await self._drain(flusher)
         finally:  # whatever has arrived is kept, also when the node fails or is cancelled
@@ -224,7 +226,7 @@ class Runner:
     async def _report_often(self) -> None:
         while True:
             await asyncio.sleep(REPORT_S)
-            self._report(self._progress(), {role: pool.queues() for role, pool in self._pools.items()})
+            await self._follower.report(self._progress())
 
     def _progress(self) -> dict[str, float]:
         return {**self._counts, **self._troubles(), "ended": len(self._outcomes)}

@@ -105,9 +105,10 @@ def _since(before: Engines, now: Engines, seconds: float) -> Engines:
         pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]
         pairs = zip_longest(replicas, before.get(kind, []), fillvalue={})
         for replica, earlier in pairs:
-            for name in ("served", "busy_s"):
+            for name in ("served", "busy_s", "up_s"):
                 replica[name] = replica.get(name, 0) - earlier.get(name, 0)
-            replica["utilisation"] = round(replica["busy_s"] / seconds, 4)
+            there = min(replica["up_s"], seconds) if replica.get("retired") else seconds
+            replica["utilisation"] = round(replica["busy_s"] / there, 4) if there > 0 else 0.0
     return now
 
 

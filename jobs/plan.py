@@ -81,12 +81,18 @@ def plan(config: RunConfig, rates: dict[str, float | None]) -> dict[str, Any]:
         "rewards": rewards,
         "depth": cost.depth,
     }
-    for work, amount, rate, replicas in (
-        ("generator", tokens, rates["tokens_per_second"], config.generator.replicas),
-        ("reward", rewards, rates["rewards_per_second"], config.reward.replicas),
+    for work, amount, rate, bounds in (
+        ("generator", tokens, rates["tokens_per_second"], config.generator.bounds),
+        ("reward", rewards, rates["rewards_per_second"], config.reward.bounds),
     ):
         if rate is not None:
-            found |= {f"{work}_hours": amount / rate / 3600, f"{work}_seconds_wall": amount / rate / max(replicas, 1)}
+            found |= {
+                f"{work}_hours": amount / rate / 3600,
+                f"{work}_replicas": bounds.max,
+                f"{work}_seconds_wall": amount / rate / max(bounds.max, 1),
+                f"{work}_replicas_min": bounds.min,
+                f"{work}_seconds_wall_min": amount / rate / max(bounds.min, 1),
+            }
     return found
 
 
@@ -116,10 +122,9 @@ def table(found: dict[str, Any]) -> Table:
     shown.add_row("depth", f"{found['depth']:,} requests one after another")
     for work in ("generator", "reward"):
         if f"{work}_hours" in found:
-            wall = duration(found[f"{work}_seconds_wall"])
-            shown.add_row(
-                f"{work} hours", f"{found[f'{work}_hours']:,.1f} of one replica, {wall} with those configured"
-            )
+            walls = {found[f"{work}_replicas{m}"]: duration(found[f"{work}_seconds_wall{m}"]) for m in ("_min", "")}
+            said = ", ".join(f"{wall} with {replicas:,}" for replicas, wall in walls.items())
+            shown.add_row(f"{work} hours", f"{found[f'{work}_hours']:,.1f} of one replica: {said}")
     return shown
 
 

@@ -24,6 +24,7 @@ from pipeline.sections import (
     GeneratorConfig,
     MethodConfig,
     PolicyConfig,
+    Replicas,
     RewardConfig,
     RunConfig,
 )
@@ -231,12 +232,33 @@ def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any
     settings[name_field] = name
     module = plugin.load(kind, name)
     found = section(kind, module.Config, _over(module.Config, defaults(kind, name), settings))
+    if hasattr(found, "replicas"):
+        found.replicas = _replicas(kind, found.replicas)
     if validate := getattr(module, "validate", None):
         try:
             validate(found)
         except ValueError as error:
             said = plugin.respelled(str(error), kind) if kind == "critic" else str(error)
             raise ConfigError(said) from None
+    return found
+
+
+@dataclasses.dataclass
+class _Fixed:
+    replicas: int = 1
+
+
+def _replicas(kind: str, value: Any) -> int | Replicas:
+    """A number of replicas, or the bounds of one that changes."""
+    if not isinstance(value, Mapping):
+        try:
+            return section(kind, _Fixed, {"replicas": value}).replicas
+        except ConfigError as error:
+            raise ConfigError(f"{error}, or the bounds of one that changes: {{min: 1, max: 4}}") from None
+    missing = [field.name for field in dataclasses.fields(Replicas) if field.name not in value]
+    found = section(f"{kind}.replicas", Replicas, {**value, **dict.fromkeys(missing, 0)})
+    if missing:
+        raise ConfigError(f"{kind}.replicas.{missing[0]} is missing: give min and max, or one number")
     return found
 
 

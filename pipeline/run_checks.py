@@ -7,7 +7,7 @@ import math
 from pipeline import plugin
 from pipeline.errors import ConfigError
 from pipeline.kernels.pairing import RULES
-from pipeline.sections import GeneratorConfig, RunConfig
+from pipeline.sections import GeneratorConfig, Replicas, RewardConfig, RunConfig
 
 FORMATS = ("pairs", "unpaired", "sft", "candidates")
 FORMS = ("conversational", "text")
@@ -118,11 +118,16 @@ def _check_export(run: RunConfig) -> None:
         raise ConfigError(f"export.threshold = {export.threshold}: give a reward, or null for the median of all")
 
 
+def _least_key(name: str, model: GeneratorConfig | RewardConfig) -> str:
+    """The key that says how many replicas there are at least."""
+    return f"{name}.replicas.min" if isinstance(model.replicas, Replicas) else f"{name}.replicas"
+
+
 def _check_amounts(run: RunConfig) -> None:
     """Counts of at least 1, shares of at least 0, and times above 0."""
     positive = {
         "data.shard_rows": run.data.shard_rows,
-        **{f"{name}.replicas": model.replicas for name, model in run.models.items() if model.engine != "none"},
+        **{_least_key(name, model): model.bounds.min for name, model in run.models.items() if model.engine != "none"},
         **{f"{name}.max_in_flight": model.max_in_flight for name, model in run.models.items()},
         **{f"{name}.max_tokens": generator.max_tokens for name, generator in run.generators.items()},
         "cluster.shards_in_flight": run.cluster.shards_in_flight,
@@ -138,9 +143,16 @@ def _check_amounts(run: RunConfig) -> None:
         ("cluster.runner_cpus", run.cluster.runner_cpus),
         ("cluster.flush_s", run.cluster.flush_s),
         ("cluster.node_wait_s", run.cluster.node_wait_s),
+        ("cluster.idle_s", run.cluster.idle_s),
     ):
         if amount is not None and not 0 <= amount < math.inf:
             raise ConfigError(f"{key} = {amount}: it must be a number of at least 0")
+    for name, model in run.models.items():
+        if model.bounds.min > model.bounds.max:
+            raise ConfigError(
+                f"{name}.replicas.min = {model.bounds.min}: it must not be more than {name}.replicas.max = "
+                f"{model.bounds.max}"
+            )
     resources = {f"{name}.resources": model.resources for name, model in run.models.items()}
     for key, taken in (resources | {"cluster.runner_resources": run.cluster.runner_resources}).items():
         for name, amount in taken.items():

@@ -94,9 +94,34 @@ class PolicyConfig:
 
 
 @dataclass
-class GeneratorConfig:
+class Replicas:
+    """Between ``min``, with which a run begins, and ``max``, to which it grows while requests wait for a replica."""
+
+    min: int
+    max: int
+
+
+class _Replicated:
+    """A section with ``replicas``: a number, or ``Replicas``."""
+
+    replicas: Any
+
+    @property
+    def bounds(self) -> Replicas:
+        """The fewest and the most replicas that there may be."""
+        return self.replicas if isinstance(self.replicas, Replicas) else Replicas(self.replicas, self.replicas)
+
+    @property
+    def elastic(self) -> bool:
+        """Whether their number changes while a run goes on."""
+        return self.bounds.min < self.bounds.max
+
+
+@dataclass
+class GeneratorConfig(_Replicated):
     """Base of every engine's own ``Config``.
 
+    ``replicas``: how many engines, at least 1; or ``{min, max}`` for as many as the requests need (``Replicas``).
     ``max_tokens`` caps the *whole* response. ``seed_requests``: give every request its own seed, so that the same
     draw has the same tokens in every run. ``gpus``: per replica; by default one per tensor-parallel rank where
     the cluster has GPUs, else 0. ``resources``: Ray's custom resources that a replica takes as well, by name; only
@@ -107,7 +132,7 @@ class GeneratorConfig:
 
     engine: str = "auto"
     model: str = ""
-    replicas: int = 1
+    replicas: Any = 1
     max_tokens: int = 512
     temperature: float = 1.0
     top_p: float = 1.0
@@ -133,7 +158,7 @@ class GeneratorConfig:
 
 
 @dataclass
-class RewardConfig:
+class RewardConfig(_Replicated):
     """Base of every reward's own ``Config``.
 
     ``column``: which logit is the reward, for heads with several. ``think``: ``strip`` scores responses without their
@@ -143,7 +168,7 @@ class RewardConfig:
 
     engine: str = "auto"
     model: str = ""
-    replicas: int = 1
+    replicas: Any = 1
     column: int | None = None
     think: str = "strip"
     gpus: float | None = None
@@ -201,7 +226,8 @@ class ClusterConfig:
     at most about this long. ``runner_cpus``, ``runner_resources``: what a runner takes of its machine (Ray's custom
     resources by name). ``node_wait_s``: how long machines may take to join, for a run to begin where there are too few,
     and for a replica that lost its own; set it where they come when they are asked for (0: too few are an error at
-    once, and a lost one is waited for two minutes).
+    once, and a lost one is waited for two minutes). ``idle_s``: where a model's ``replicas`` have a ``min`` and a
+    ``max``, how long they must have had next to nothing to do until some of them are ended.
     """
 
     address: str | None = None
@@ -212,6 +238,7 @@ class ClusterConfig:
     segment: int | None = 256
     flush_s: float = 0.2
     node_wait_s: float = 0.0
+    idle_s: float = 60.0
 
 
 @dataclass

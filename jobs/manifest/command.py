@@ -135,6 +135,6 @@ def _in_pods(settings: Mapping[str, Any], run: RunConfig) -> dict[str, Any]:
     found = in_job(settings)
     found["cluster"] = {"node_wait_s": NODE_WAIT_S, **found["cluster"]}
     for role, model in run.models.items():
-        if model.replicas:
+        if model.bounds.max:
             found[role] = {**found[role], "gpus": need_of(role, model, there=True).gpus}
     return found

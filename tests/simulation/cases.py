@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.config import build
-from pipeline.sections import RunConfig
+from pipeline.sections import Replicas, RunConfig
 from tests.simulation import disk
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -22,6 +22,8 @@ LAYOUTS = ((1,), (3,), (2, 2), (5,))
 """Rows of each input file."""
 SHARD_ROWS = (1, 2, 4)
 TIMED = ("driver dies", "runner dies", "generator dies", "reward model dies")
+BOUNDS = Replicas(1, 3)
+"""Of the replicas of a role, where they come and go."""
 DEATHS = 2
 """Deaths of replicas of a kind in a session, so that no request meets more than it may survive."""
 
@@ -38,6 +40,7 @@ class Setting:
     twice: float
     flush_s: float
     timed: tuple[tuple[float, str], ...]
+    elastic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ def draw(seed: int, seconds: float, changes: int) -> Case:
                 timed=tuple(timed),
             )
         )
+    elastic = random.Random(f"elastic {seed}").random() < 0.3
+    sessions = [dataclasses.replace(session, elastic=elastic) for session in sessions]
     wrong = {rng.randint(1, 2 * changes): rng.choice(disk.KINDS) for _ in range(rng.randint(0, 3))}
     return Case(seed, method, layout, tuple(sessions), tuple(sorted(wrong.items())), poison)
 
@@ -113,6 +118,9 @@ def config(method: str, setting: Setting, out: str) -> RunConfig:
     cluster = dataclasses.replace(
         found.cluster, shards_in_flight=setting.in_flight, segment=setting.segment, flush_s=setting.flush_s
     )
+    if setting.elastic:
+        roles = {role: dataclasses.replace(section, replicas=BOUNDS) for role, section in found.models.items()}
+        found = dataclasses.replace(found, **roles)
     return dataclasses.replace(
         found, out=out, data=dataclasses.replace(found.data, shard_rows=setting.shard_rows), cluster=cluster
     )
