@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.command import guarded, load_arguments
-from jobs.display import duration
 from pipeline import plugin
 from pipeline.errors import ConfigError
 from pipeline.sections import RunConfig
@@ -116,9 +115,9 @@ def table(found: dict[str, Any]) -> Table:
     shown.add_row("depth", f"{found['depth']:,} requests one after another")
     for work in ("generator", "reward"):
         if f"{work}_hours" in found:
-            wall = duration(found[f"{work}_seconds_wall"])
+            wall = found[f"{work}_seconds_wall"] / 3600
             shown.add_row(
-                f"{work} hours", f"{found[f'{work}_hours']:,.1f} of one replica, {wall} with those configured"
+                f"{work} hours", f"{found[f'{work}_hours']:,.2f} of one replica, {wall:,.2f} with those configured"
             )
     return shown
 
