@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from textwrap import shorten
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +13,10 @@ from actors.executor import Executor
 from jobs.command import REJECTED, guarded, load_arguments
 from jobs.display import Display, closing_table, models
 from pipeline.sections import RunConfig
+from pipeline.storage.rejected import reasons
 
+EXAMPLE = 200
+"""Characters of an error that is shown in full."""
 USAGE = """
 usage: raylign align CONF.yaml [CONF.yaml ...] [key=value ...]
 
@@ -63,6 +67,9 @@ def align(
         console.print(f"engine logs: {', '.join(executor.logs)}", soft_wrap=True)
     if summary["rejects"]:
         console.print(f"rejected rows and why: {config.out}/rejects", soft_wrap=True)
+        for reason in reasons(executor.folder):
+            said = f"  {reason.rows:,} at {reason.what}, e.g. {shorten(reason.example, EXAMPLE)}"
+            console.print(said, soft_wrap=True, markup=False)
     return summary
 
 

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.command import guarded, load_arguments
-from jobs.display import duration
 from pipeline import plugin
 from pipeline.errors import ConfigError
 from pipeline.sections import RunConfig
@@ -124,7 +123,7 @@ def table(found: dict[str, Any]) -> Table:
         if f"{work}_hours" in found:
             walls = {found[f"{work}_replicas{m}"]: duration(found[f"{work}_seconds_wall{m}"]) for m in ("_min", "")}
             said = ", ".join(f"{wall} with {replicas:,}" for replicas, wall in walls.items())
-            shown.add_row(f"{work} hours", f"{found[f'{work}_hours']:,.1f} of one replica: {said}")
+            shown.add_row(f"{work} hours", f"{found[f'{work}_hours']:,.2f} of one replica: {said}")
     return shown
 
 

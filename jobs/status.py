@@ -22,6 +22,7 @@ from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal
 from pipeline.storage.lease import alive, current
 from pipeline.storage.manifest import NodeRecord, Plan, read_nodes, read_plan
+from pipeline.storage.rejected import reasons
 from pipeline.storage.status import Status, read_status
 
 USAGE = """
@@ -70,7 +71,7 @@ def standing(folder: Folder) -> dict[str, Any]:
         "rows": live.rows if live else int(done["ended"]),
         "total": status.total if status else 0,
         "results": int(done["rows"]),
-        "rejects": _rejects(folder),
+        "rejects": {reason.what: reason.rows for reason in reasons(folder)},
         "nodes": _nodes(nodes),
         "at_work": {name: dict(c) for name, c in live.nodes.items()} if live else {},
         "counts": {name: int(value) for name, value in counts.items()},
@@ -112,15 +113,6 @@ def _nodes(nodes: dict[str, NodeRecord]) -> dict[str, int]:
     kinds = Counter(name.split("-")[0] for name in nodes)
     shards = sum(len(r.outcome.rows) for r in nodes.values() if isinstance(r.outcome, Ingested))
     return {"shards": shards, **{f"{kind}_done": n for kind, n in sorted(kinds.items())}}
-
-
-def _rejects(folder: Folder) -> dict[str, int]:
-    """Rejected rows so far, by stage and kind of error."""
-    found: Counter[str] = Counter()
-    for name in folder.names("rejects", ".parquet"):
-        part = folder.read_table(f"rejects/{name}", ["stage", "error_type"])
-        found.update(f"{r['stage']}: {r['error_type']}" for r in part.to_pylist())
-    return dict(found)
 
 
 def _journal(folder: Folder, plan: Plan) -> dict[str, Any]:

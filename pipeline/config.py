@@ -117,11 +117,19 @@ def _make_way(merged: DictConfig, part: DictConfig) -> None:
         if not (isinstance(before, DictConfig) and isinstance(now, DictConfig)):
             continue
         names = before.get(field), now.get(field)
-        if None in names or names[0] == names[1] or "auto" in names:
+        if None in names or names[0] == names[1] or names[1] == "auto":
             continue
-        old, new = ({f.name for f in dataclasses.fields(plugin.load(kind, str(n)).Config)} for n in names)
-        for key in [key for key in before if key in old - new]:
+        for key in _unknown_to(kind, *map(str, names)) & before.keys():
             del before[key]
+
+
+def _unknown_to(kind: str, before: str, now: str) -> set[str]:
+    """Keys of one plugin that mean nothing to another; ``model`` is one where that loads none (a verifier, say)."""
+    found = set() if "model" in defaults(kind, now) else {"model"}
+    if before != "auto":
+        old, new = ({f.name for f in dataclasses.fields(plugin.load(kind, n).Config)} for n in (before, now))
+        found |= old - new
+    return found
 
 
 def load_section(schema: type[T], arguments: Sequence[str], name: str = "") -> T:
@@ -348,7 +356,7 @@ def check_keys(section: str, settings: Mapping[str, Any], known: list[str]) -> N
                     raise ConfigError(problem)
             place = f"{section}.{key}" if section else str(key)
             raise ConfigError(
-                f"unknown key {place!r}{plugin.nearest(str(key), known)}; valid here: {', '.join(sorted(known))}"
+                f"unknown key {place!r}{plugin.nearest(str(key), known)}; valid here: {', '.join(sorted(set(known)))}"
             )
 
 

@@ -278,6 +278,14 @@ def test_another_method_makes_way_for_its_own_settings(tmp_path: Path) -> None:
         load([str(job)], ["out=x", "data.input=p", "method=adaptive_best_of_n"])
 
 
+def test_a_verifier_does_not_keep_the_model_of_the_job_s_file() -> None:
+    """Banner and data set card would name it as the judge of what it never saw."""
+    run = load(["relabel"], ["reward=verifier", "data.reference=answer"])
+    assert (run.reward.engine, run.reward.model) == ("verifier", "")
+    assert load(["relabel"], ["reward=transformers"]).reward.model.startswith("Skywork/")
+    assert load(["best_of_n"], ["generator=transformers"]).generator.model.startswith("Qwen/")
+
+
 def test_plain_mappings_build_too() -> None:
     settings = yaml.safe_load("{out: x, data: {input: [a, b]}, generator: toy, reward: toy}")
     assert build(settings).data.input == ["a", "b"]

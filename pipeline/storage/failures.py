@@ -32,7 +32,21 @@ CREDENTIALS = (
     "TokenRetrievalError",
     "DefaultCredentialsError",
 )
-NETWORKS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "adlfs", "azure", "google", "requests", "urllib3", "fsspec")
+NETWORKS = (
+    "botocore",
+    "aiobotocore",
+    "aiohttp",
+    "gcsfs",
+    "adlfs",
+    "azure",
+    "google",
+    "huggingface_hub",
+    "httpx",
+    "httpx2",
+    "requests",
+    "urllib3",
+    "fsspec",
+)
 """Packages whose exceptions are not ``OSError``, though the network or the store is what failed."""
 
 

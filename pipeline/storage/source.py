@@ -6,6 +6,7 @@ with rows, a malformed line, columns that change from file to file, no prompt co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,9 @@ from pipeline.storage.prompt_text import fields, is_text
 from pipeline.storage.sampled_digest import sampled_digest
 
 PARQUET = (".parquet", ".pq")
+SAVED = ("dataset_dict.json", "dataset_info.json")
+"""What stands beside the Arrow files of a data set that ``datasets`` has saved."""
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w-]*")
 JSON_LINES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
 
 
@@ -158,12 +162,23 @@ def _matches(pattern: str) -> list[str]:
     if any(c in path for c in "*?[") and not fs.exists(path):
         found = sorted(p for p in fs.glob(path) if not fs.isdir(p))
     elif fs.isdir(path):
-        found = sorted(p for p in fs.find(path) if p.lower().endswith((*PARQUET, *JSON_LINES)))
+        found = _in_directory(fs.find(path), pattern)
     else:
         found = [path] if fs.exists(path) else []
     if "://" not in pattern and "::" not in pattern:
         return found
     return [fs.unstrip_protocol(p) for p in found]
+
+
+def _in_directory(paths: Iterable[str], directory: str) -> list[str]:
+    """Its Parquet and JSON lines files, in order. Raises ``InputError`` for what ``datasets`` has saved as Arrow."""
+    found = sorted(p for p in paths if p.lower().endswith((*PARQUET, *JSON_LINES)))
+    if any(p.rsplit("/", 1)[-1] in SAVED for p in found):
+        raise InputError(
+            f"data.input: {directory} is a data set as save_to_disk writes it, in Arrow; make Parquet of it, e.g. "
+            f'datasets.load_from_disk({directory!r}).to_parquet("rows.parquet") (of one split, if it has several)'
+        )
+    return found
 
 
 def _no_match(pattern: str) -> str:
@@ -176,7 +191,11 @@ def _no_match(pattern: str) -> str:
         there = sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(parent, detail=False))
     except (OSError, ValueError):
         there = []
-    return f"data.input: no file matches {pattern!r}{nearest(last, there)}; check the path (fsspec URLs and globs work)"
+    hint = f"; a data set of the Hugging Face Hub is hf://datasets/{pattern}" if HUB_NAME.fullmatch(pattern) else ""
+    return (
+        f"data.input: no file matches {pattern!r}{nearest(last, there)}; check the path (fsspec URLs and globs "
+        f"work){hint}"
+    )
 
 
 def _labels(urls: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.config import PLUGIN_SECTIONS
 from pipeline.errors import ConfigError
+from pipeline.plugin import nearest
 
 Changes = dict[str, Any]
 """What a trial changes in the base: dotted keys (``method.n``) and plain values, none of which is a mapping."""
@@ -59,6 +60,7 @@ def _axes(place: str, settings: Mapping[str, Any], above: str = "") -> dict[str,
     for key, given in settings.items():
         name = f"{above}{key}"
         if isinstance(given, Mapping) and given and not _is_series(given):
+            _refuse_misspelled(f"{place}.{name}", given)
             inner = _axes(place, given, f"{name}.")
         else:
             inner = {name: _values(f"{place}.{name}", given)}
@@ -66,6 +68,14 @@ def _axes(place: str, settings: Mapping[str, Any], above: str = "") -> dict[str,
             raise ConfigError(f"{place}: {twice.pop()} is there twice")
         found |= inner
     return found
+
+
+def _refuse_misspelled(place: str, given: Mapping[str, Any]) -> None:
+    """``{power: [1, 64]}`` would be an axis of its own, ``method.n.power``."""
+    for key, bounds in given.items():
+        if len(given) == 1 and _numbers(bounds) and (hint := nearest(str(key), [*SERIES])):
+            said = f"there is no series {key!r}{hint}"
+            raise ConfigError(f"{place}: {said}; give {{range: [1, 8]}} or {{powers: [1, 64]}}")
 
 
 def _is_series(given: Mapping[str, Any]) -> bool:

@@ -80,6 +80,7 @@ def test_bad_prompts_cost_their_rows_only(run: Run, tmp_path: Path) -> None:
     status, said = run(*settings(tmp_path / "out", data, "generator.context=40", "data.shard_rows=5"))
     assert status == 3
     assert f"rejected rows and why: {tmp_path}/out/rejects" in said
+    assert "  1 at prompt: PromptTooLong, e.g. the prompt has 41 tokens and leaves no" in said
     results, rejects = rows(tmp_path / "out")
     assert sorted(results) == [i for i in range(len(prompts)) if i not in bad]
     assert sorted(rejects) == sorted(bad)

@@ -155,6 +155,37 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         look(str(tmp_path / "a.jsonl"))
 
 
+def test_a_data_set_that_was_saved_to_disk_is_named_with_the_remedy(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    rows = Dataset.from_list(ROWS)
+    rows.save_to_disk(str(tmp_path / "one"))
+    DatasetDict({"train": rows}).save_to_disk(str(tmp_path / "splits"))
+    for name in ("one", "splits"):
+        with pytest.raises(InputError, match=rf"{name} is a data set as save_to_disk writes it.*to_parquet"):
+            look(str(tmp_path / name))
+
+
+def test_the_hubs_name_of_a_data_set_is_answered_with_its_url() -> None:
+    with pytest.raises(
+        InputError, match=r"no file matches 'org/set-1'.* the Hugging Face Hub is hf://datasets/org/set"
+    ):
+        look("org/set-1")
+    with pytest.raises(InputError) as caught:
+        look("data/prompts.parquet")
+    assert "Hub" not in str(caught.value)
+
+
+@pytest.mark.parametrize("package", ["httpx", "httpx2", "huggingface_hub.errors", "aiohttp.client"])
+def test_a_hub_that_does_not_answer_is_said_in_a_line(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise type("ConnectError", (Exception,), {"__module__": package})("no route")
+
+    monkeypatch.setattr(fsspec.implementations.memory.MemoryFileSystem, "exists", fail)
+    with pytest.raises(InputError, match=r"data.input: memory://a.parquet can't be read: the store gave no answer"):
+        look("memory://a.parquet")
+
+
 @pytest.mark.parametrize("far", [1, 5000])
 def test_a_prompt_of_the_wrong_type_costs_its_row_only(tmp_path: Path, far: int) -> None:
     """Also where they come first, or fill whole slices. The first prompt that is one says what the rest are."""

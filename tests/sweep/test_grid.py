@@ -94,6 +94,7 @@ def test_series_include_where_they_end(series: dict[str, Any], values: list[Any]
         ({"seed": {"range": 5}}, [], r"axes.seed.range = 5: expected \[start, stop\]"),
         ({"seed": {"range": ["a", "b"]}}, [], "axes.seed.range = .*: expected"),
         ({"seed": {"powers": [0, 4]}}, [], r"axes.seed.powers = \[0, 4\]: expected \[start, stop\] with 0 < start"),
+        ({"method.n": {"power": [1, 4]}}, [], r"axes.method.n: there is no series 'power' \(did you mean 'powers'\?\)"),
         ({}, [{"seed": [1, 2], "method.n": [1]}], r"zip\[0\]: .*of one length, but seed has 2, method.n has 1"),
         ({}, [{}], r"zip\[0\]: .*it is empty"),
         ({}, [{"seed": []}], r"zip\[0\].seed has no values"),
