@@ -36,6 +36,7 @@ FREE_S = 10.0
 """How long resources that others hold may take to become free: those of a killed run do so in a moment."""
 ANSWER_S = 10.0
 ACTORS: dict[str, type[Replica]] = {"generator": Generator, "critic": Generator, "reward": RewardModel}
+"""By kind (see ``kind_of``)."""
 Models = Mapping[str, GeneratorConfig | RewardConfig]
 """Sections by name, as ``RunConfig.models`` gives them."""
 
@@ -80,11 +81,11 @@ class Cluster:
         self, kind: str, config: GeneratorConfig | RewardConfig, logs: str
     ) -> tuple[list[ActorHandle[Any]], list[str]]:
         """The actors of a generator or reward model, started if need be, and the paths of their logs."""
-        name = f"{kind} {config!r}"
+        name = named(kind, config)
         paths = [f"{logs}/{kind}-{i}.log" for i in range(config.replicas)]
         if name not in self._replicas:
             need = self._need(kind, config)
-            actor = ray.remote(self._actors[kind]).options(
+            actor = ray.remote(self._actors[kind_of(kind)]).options(
                 num_gpus=need.gpus,
                 num_cpus=need.cpus,
                 resources=dict(need.resources) or None,
@@ -130,8 +131,8 @@ class Cluster:
 
     def _new(self, models: Models) -> list[Need]:
         """What replicas take that are yet to be started."""
-        named = ((f"{kind} {config!r}", kind, config) for kind, config in models.items())
-        found = [[self._need(kind, c)] * c.replicas for name, kind, c in named if name not in self._replicas]
+        new = [(kind, c) for kind, c in models.items() if named(kind, c) not in self._replicas]
+        found = [[self._need(kind, c)] * c.replicas for kind, c in new]
         return [need for needs in found for need in needs]
 
     def _held(self) -> list[Need]:
@@ -146,12 +147,12 @@ class Cluster:
 
     def ask_stats(self, models: Models) -> dict[str, list[Any]]:
         """Where the answers of ``stats`` will be."""
-        there = {kind: self._replicas.get(f"{kind} {config!r}", []) for kind, config in models.items()}
+        there = {kind: self._replicas.get(named(kind, config), []) for kind, config in models.items()}
         return {kind: [actor.stats.remote() for actor in actors] for kind, actors in there.items()}
 
     def release(self, keep: Models) -> None:
         """Ends all replicas but those of ``keep``, so that other models have room."""
-        kept = {f"{kind} {config!r}" for kind, config in keep.items()}
+        kept = {named(kind, config) for kind, config in keep.items()}
         self._end([name for name in self._replicas if name not in kept])
 
     def stop(self) -> None:
@@ -186,6 +187,16 @@ class Cluster:
 
     def _need(self, kind: str, config: GeneratorConfig | RewardConfig) -> Need:
         return need_of(kind, config, config.gpus is None and ray.cluster_resources().get("GPU", 0.0) > 0)
+
+
+def kind_of(section: str) -> str:
+    """What runs in the replicas of a section: those of ``reward`` and of ``rewards.NAME`` are of one kind."""
+    return "reward" if section.startswith("rewards.") else section
+
+
+def named(section: str, config: GeneratorConfig | RewardConfig) -> str:
+    """What replicas are called by which they are shared: two sections of a kind that are equal have the same."""
+    return f"{kind_of(section)} {config!r}"
 
 
 def _rooms() -> list[Room]:

@@ -1,0 +1,192 @@
+"""Several reward models at once: a column for each, whatever happens, and nothing drawn or scored twice for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.rewards.toy import reward
+from tests.e2e.commands import Command, lines, quiet, wait_for
+from tests.e2e.conftest import align, candidates, settings, table, write_prompts
+from tests.e2e.run_directory import part, rewrite, verified, with_value
+
+pytestmark = pytest.mark.ray
+
+MAIN = {"a": 1.0, "b": -0.5}
+MODELS = {"cs": {"c": 1.0, "a": 0.25}, "short": {"a": -1.0, "b": -1.0, "c": -1.0}}
+TWO = [
+    *(f"rewards.{name}=toy" for name in MODELS),
+    *(f"rewards.{name}.weights={json.dumps(weights)}" for name, weights in MODELS.items()),
+]
+ROWS, DRAWS = 11, 4
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_prompts(tmp_path_factory.mktemp("prompts") / "p.jsonl", ROWS + 1)
+
+
+@pytest.fixture(scope="module")
+def plain(ray_cluster: None, prompts: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without further models."""
+    out = tmp_path_factory.mktemp("plain") / "out"
+    align(*settings(out, prompts))
+    return out
+
+
+@pytest.fixture(scope="module")
+def both(ray_cluster: None, prompts: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with two of them."""
+    out = tmp_path_factory.mktemp("both") / "out"
+    align(*settings(out, prompts, *TWO))
+    return out
+
+
+def summary(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return found
+
+
+def unnamed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The journal's rows without what further models leave in them."""
+    return [{k: v for k, v in r.items() if k != "key" and not k.startswith(("reward_", "scorer_"))} for r in rows]
+
+
+def test_every_candidate_and_result_has_every_models_reward(both: Path, plain: Path) -> None:
+    rows = candidates(both)
+    assert len(rows) == ROWS * DRAWS
+    for row in [*rows, *table(both, "results").to_pylist()]:
+        assert row["reward"] == reward(row["response"], MAIN)
+        for name, weights in MODELS.items():
+            assert row[f"reward_{name}"] == reward(row["response"], weights)
+    assert len({row["scorer_cs"] for row in rows}) == len({row["scorer_short"] for row in rows}) == 1
+    assert unnamed(rows) == unnamed(candidates(plain)), "the draws and what selects are those of a run without them"
+    columns = [f"reward_{name}" for name in MODELS]
+    assert table(both, "results").drop_columns(columns).equals(table(plain, "results"))
+
+
+def test_the_summary_says_what_they_gave(both: Path) -> None:
+    found, results = summary(both), table(both, "results").to_pylist()
+    for name in MODELS:
+        mean = sum(row[f"reward_{name}"] for row in results) / len(results)
+        assert found["further_rewards"][name] == {"mean": pytest.approx(mean), "missing": 0}
+        assert found["counts"][f"rewards.{name}"] == ROWS * DRAWS
+        assert found["engines"][f"rewards.{name}"][0]["settings"]["weights"] == MODELS[name]
+    assert found["counts"]["rewards"] == ROWS * DRAWS
+    assert not any("failed" in name or "reward_" in name for name in found["counts"])
+    assert verified(both)
+
+
+def test_a_finished_run_is_extended_and_only_new_models_score(plain: Path, prompts: str, tmp_path: Path) -> None:
+    """In another directory on the same journal, and in its own."""
+    out = tmp_path / "out"
+    align(*settings(out, prompts))
+    before = table(out, "results")
+    shared = f"journal={out}/candidates"
+    counts = align(*settings(tmp_path / "beside", prompts, *TWO[::2], shared))["counts"]
+    assert (counts.get("draws"), counts.get("rewards"), counts["rewards.cs"]) == (None, None, ROWS * DRAWS)
+    counts = align(*settings(out, prompts, *TWO))["counts"]
+    assert (counts.get("draws"), counts.get("rewards"), counts.get("rewards.cs")) == (None, None, None)
+    assert (counts["rescored"], counts["rewards.short"]) == (ROWS * DRAWS, ROWS * DRAWS)
+    for place, names in ((tmp_path / "beside", ["cs"]), (out, ["cs", "short"])):
+        results = table(place, "results")
+        for row in results.to_pylist():
+            assert all(row[f"reward_{name}"] == reward(row["response"], MODELS[name]) for name in names)
+        assert results.drop_columns([f"reward_{name}" for name in names]).equals(before)
+        assert verified(place)
+    counts = align(*settings(out, prompts))["counts"]  # and without them again
+    assert (counts["recalled"], counts.get("rewards")) == (ROWS * DRAWS, None)
+    assert table(out, "results").equals(before)
+    assert verified(out)
+
+
+def test_a_run_that_selects_by_a_further_model_finds_its_rewards(both: Path, prompts: str, tmp_path: Path) -> None:
+    other = [f"reward.weights={json.dumps(MODELS['cs'])}", f"journal={both}/candidates"]
+    counts = align(*settings(tmp_path / "out", prompts, *other))["counts"]
+    assert (counts.get("draws"), counts.get("rewards"), counts["rescored"]) == (None, None, ROWS * DRAWS)
+    for row in table(tmp_path / "out", "results").to_pylist():
+        assert row["reward"] == max(r["reward_cs"] for r in candidates(both) if r["id"] == row["id"])
+
+
+def test_equal_sections_have_engines_and_rewards_in_common(prompts: str, tmp_path: Path, ray_cluster: None) -> None:
+    out = tmp_path / "out"
+    found = align(*settings(out, prompts, "rewards.same=toy"))
+    assert list(found["engines"]) == ["generator", "reward"]
+    assert (found["counts"]["rewards"], found["counts"].get("rewards.same")) == (ROWS * DRAWS, None)
+    assert all(row["reward_same"] == row["reward"] for row in candidates(out))
+    assert verified(out)
+
+
+@pytest.fixture(scope="module")
+def unanswered(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run whose further model can't score some rows: they have no right answer."""
+    folder = tmp_path_factory.mktemp("unanswered")
+    rows = [{"prompt": f"question {i}", "answer": "aa" if i % 3 else None} for i in range(9)]
+    (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    verifier = ["rewards.right=verifier", "rewards.right.answer.how=exact", "data.reference=answer"]
+    found = align(*settings(folder / "out", str(folder / "p.jsonl"), *verifier, "data.shard_rows=4"))
+    return folder / "out", found
+
+
+def test_a_further_models_failure_costs_no_row(unanswered: tuple[Path, dict[str, Any]]) -> None:
+    out, found = unanswered
+    assert (found["results"], found["rejects"]) == (9, 0)
+    for row in [*candidates(out), *table(out, "results").to_pylist()]:
+        expected = None if row["id"] in ("p-0", "p-3", "p-6") else float(row["response"].strip() == "aa")
+        assert row["reward_right"] == expected
+        assert row["reward"] == reward(row["response"], MAIN)
+    assert found["further_rewards"]["right"]["missing"] == 3
+    assert found["counts"]["rewards.right_failed"] == 3 * DRAWS
+    assert found["counts"]["rewards.right"] == 6 * DRAWS
+    assert verified(out)
+
+
+def test_chains_go_on_without_further_models_and_lose_no_verdict(
+    prompts: str, tmp_path: Path, ray_cluster: None
+) -> None:
+    chains = ["method=qalign", "method.steps=6", "method.beta=0.5", "cluster.segment=2", "data.shard_rows=6"]
+    align(*settings(tmp_path / "plain", prompts)[:-1], *chains)
+    slow = [*TWO, "rewards.short.latency_s=0.3"]
+    align(*settings(tmp_path / "out", prompts)[:-1], *chains, *slow)
+    rows = candidates(tmp_path / "out")
+    assert unnamed(rows) == unnamed(candidates(tmp_path / "plain"))
+    assert {row["accepted"] for row in rows if row["kind"] == "proposal"} == {True, False}
+    assert all(row[f"reward_{n}"] == reward(row["response"], w) for row in rows for n, w in MODELS.items())
+    assert verified(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_kill_9_and_resume_give_the_same_columns(prompts: str, tmp_path: Path, ray_cluster: None) -> None:
+    log, out = tmp_path / "draws.log", tmp_path / "out"
+    slow = ["generator.latency_s=0.3", "generator.max_in_flight=3", "data.shard_rows=5", "rewards.short.latency_s=0.4"]
+    arguments = settings(out, prompts, *TWO, *slow, f"generator.log={log}", "method.n=12")
+    command = Command(arguments, tmp_path / "output.txt")
+    run = command.start()
+    wait_for(lambda: lines(log) >= ROWS * 12 * 0.5)
+    run.kill()
+    run.wait()
+    wait_for(lambda: quiet(log))
+    assert command.finish() == 3, command.output.read_text()
+    assert 0 < summary(out)["session"]["draws"] < ROWS * 12
+    align(*settings(tmp_path / "whole", prompts, *TWO, "method.n=12"))
+    assert table(out, "results").equals(table(tmp_path / "whole", "results"))
+    assert candidates(out) == candidates(tmp_path / "whole")
+    assert verified(out)
+
+
+@pytest.mark.parametrize("where", ["results", "journal"])
+def test_a_changed_column_is_found(
+    both: Path, where: str, tmp_path: Path, prompts: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where somebody has made the manifests match."""
+    out = tmp_path / "out"
+    align(*settings(out, prompts, *TWO, "method.n=1"))
+    file = "results/part-00000.parquet" if where == "results" else part(out, 0)
+    rewrite(out, file, with_value("reward_short", 3, lambda value: value - 1))
+    assert not verified(out)
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("changed-outcome" if where == "results" else "missing-reply") in said
+    assert "reward_short" in said
