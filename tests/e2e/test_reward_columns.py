@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.e2e.run_directory import part, rewrite, verified, with_value
 pytestmark = pytest.mark.ray
 
 MAIN = {"a": 1.0, "b": -0.5}
-MODELS = {"cs": {"c": 1.0, "a": 0.25}, "short": {"a": -1.0, "b": -1.0, "c": -1.0}}
+MODELS = {"cs": {"a": 0.25, "b": 0.0, "c": 1.0}, "short": {"a": -1.0, "b": -1.0, "c": -1.0}}
 TWO = [
     *(f"rewards.{name}=toy" for name in MODELS),
     *(f"rewards.{name}.weights={json.dumps(weights)}" for name, weights in MODELS.items()),
@@ -104,11 +105,15 @@ def test_a_finished_run_is_extended_and_only_new_models_score(plain: Path, promp
 
 
 def test_a_run_that_selects_by_a_further_model_finds_its_rewards(both: Path, prompts: str, tmp_path: Path) -> None:
-    other = [f"reward.weights={json.dumps(MODELS['cs'])}", f"journal={both}/candidates"]
+    best = {
+        row: max(r["reward_cs"] for r in candidates(both) if r["id"] == row)
+        for row in table(both, "results")["id"].to_pylist()
+    }
+    shutil.copytree(both / "candidates", tmp_path / "journal")
+    other = [f"reward.weights={json.dumps(MODELS['cs'])}", f"journal={tmp_path}/journal"]
     counts = align(*settings(tmp_path / "out", prompts, *other))["counts"]
     assert (counts.get("draws"), counts.get("rewards"), counts["rescored"]) == (None, None, ROWS * DRAWS)
-    for row in table(tmp_path / "out", "results").to_pylist():
-        assert row["reward"] == max(r["reward_cs"] for r in candidates(both) if r["id"] == row["id"])
+    assert {row["id"]: row["reward"] for row in table(tmp_path / "out", "results").to_pylist()} == best
 
 
 def test_equal_sections_have_engines_and_rewards_in_common(prompts: str, tmp_path: Path, ray_cluster: None) -> None:
@@ -162,7 +167,8 @@ def test_chains_go_on_without_further_models_and_lose_no_verdict(
 def test_kill_9_and_resume_give_the_same_columns(prompts: str, tmp_path: Path, ray_cluster: None) -> None:
     log, out = tmp_path / "draws.log", tmp_path / "out"
     slow = ["generator.latency_s=0.3", "generator.max_in_flight=3", "data.shard_rows=5", "rewards.short.latency_s=0.4"]
-    arguments = settings(out, prompts, *TWO, *slow, f"generator.log={log}", "method.n=12")
+    small = [f"{model}.cpus=0.1" for model in ("generator", "reward", "rewards.cs", "rewards.short")]
+    arguments = settings(out, prompts, *TWO, *slow, *small, f"generator.log={log}", "method.n=12")
     command = Command(arguments, tmp_path / "output.txt")
     run = command.start()
     wait_for(lambda: lines(log) >= ROWS * 12 * 0.5)
