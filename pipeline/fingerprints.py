@@ -25,3 +25,9 @@ def scorer(values: Mapping[str, Any], section: str = "reward") -> str:
     """
     engine, model, think = (values[f"{section}.{key}"] for key in ("engine", "model", "think"))
     return digest((engine, model, *(() if think == "keep" else (f"think={think}",)))).hex()
+
+
+def further(values: Mapping[str, Any]) -> list[str]:
+    """The names of the further reward models in a plan's values."""
+    sections = (key.removesuffix(".engine") for key in values if key.startswith("rewards.") and key.endswith(".engine"))
+    return [section.removeprefix("rewards.") for section in sections]

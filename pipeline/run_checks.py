@@ -137,6 +137,10 @@ def _check_export(run: RunConfig) -> None:
     for name in export.formats:
         if name not in FORMATS:
             raise ConfigError(f"export.formats holds {name!r}: choose any of {', '.join(FORMATS)}")
+    for name in export.agree:
+        if name not in run.rewards:
+            there = f"there are: {', '.join(run.rewards)}" if run.rewards else "this run has none"
+            raise ConfigError(f"export.agree holds {name!r}: name further reward models (rewards.NAME); {there}")
     for key, known in (("form", FORMS), ("rule", RULES), ("length", LENGTHS)):
         if (value := getattr(export, key)) not in known:
             raise ConfigError(f"export.{key} = {value!r}: choose one of {', '.join(known)}")

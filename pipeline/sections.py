@@ -180,7 +180,8 @@ class ExportConfig:
     ``best_worst``, ``best_random`` or ``best_given``. ``margin`` >= 0: rewards of a pair differ by more.
     ``max_ratio`` >= 1, ``max_difference`` >= 0: how far the lengths of a pair may lie apart, in ``length``
     (``characters`` or ``tokens``: of ``tokenizer``, by default the generator's). ``threshold``: responses with a higher
-    reward are labelled true (null: the median of all rewards). ``seed``: of random choices.
+    reward are labelled true (null: the median of all rewards). ``agree``: names of further reward models (``rewards``)
+    that must rank a pair the same way. ``seed``: of random choices.
     """
 
     formats: list[str] = field(default_factory=lambda: ["pairs", "unpaired", "sft", "candidates"])
@@ -192,6 +193,7 @@ class ExportConfig:
     length: str = "characters"
     tokenizer: str | None = None
     threshold: float | None = None
+    agree: list[str] = field(default_factory=list)
     seed: int = 0
 
 

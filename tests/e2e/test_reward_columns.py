@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from actors.rewards.toy import reward
+from jobs import relabel
 from tests.e2e.commands import Command, lines, quiet, wait_for
 from tests.e2e.conftest import align, candidates, settings, table, write_prompts
 from tests.e2e.run_directory import part, rewrite, verified, with_value
@@ -196,3 +197,48 @@ def test_a_changed_column_is_found(
     said = " ".join(capsys.readouterr().out.split())
     assert ("changed-outcome" if where == "results" else "missing-reply") in said
     assert "reward_short" in said
+
+
+GIVEN = [["aab", "b", "c"], ["a", "cc"], ["bc", "ca", "aa"], ["c", "c"]]
+
+
+@pytest.fixture(scope="module")
+def relabelled(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Given responses, scored by three models, and the command."""
+    folder = tmp_path_factory.mktemp("relabelled")
+    rows = [{"prompt": f"p {i}", "responses": texts} for i, texts in enumerate(GIVEN)]
+    (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = [f"out={folder}/out", f"data.input={folder}/p.jsonl", "data.responses=responses", "reward=toy", *TWO]
+    assert relabel.main(arguments) == 0
+    return folder / "out", arguments
+
+
+def test_relabelling_exports_every_column(relabelled: tuple[Path, list[str]]) -> None:
+    out, _ = relabelled
+    rows = table(out, "export/candidates").to_pylist()
+    assert [row["completion"][0]["content"] for row in rows] == [text for texts in GIVEN for text in texts]
+    for row in rows:
+        text = row["completion"][0]["content"]
+        assert row["score"] == reward(text, MAIN)
+        assert all(row[f"reward_{name}"] == reward(text, weights) for name, weights in MODELS.items())
+    assert "`reward_cs`: toy on toy" in (out / "export" / "README.md").read_text()
+    assert verified(out)
+
+
+def test_pairs_are_those_that_further_models_agree_on(relabelled: tuple[Path, list[str]]) -> None:
+    """Exported again, without a score."""
+    out, arguments = relabelled
+    before = (out / "manifest.json").stat().st_mtime_ns
+    for agree, expected in (
+        ([], [("aab", "b"), ("a", "cc"), ("aa", "bc")]),
+        (["cs"], [("aab", "b")]),
+        (["short"], [("a", "cc")]),
+        (["cs", "short"], []),
+    ):
+        assert relabel.main([*arguments, f"export.agree=[{','.join(agree)}]"]) == 0
+        files = sorted((out / "export" / "pairs").glob("*.parquet"))
+        pairs = table(out, "export/pairs").to_pylist() if files else []
+        assert [(p["chosen"][0]["content"], p["rejected"][0]["content"]) for p in pairs] == expected
+        reasons = json.loads((out / "export.json").read_text())["without"]["pairs"]
+        assert reasons.get("disagree", 0) == 3 - len(expected)
+    assert (out / "manifest.json").stat().st_mtime_ns == before
