@@ -106,7 +106,7 @@ def _check_rewards(run: RunConfig) -> None:
             raise ConfigError(
                 f"rewards: {name!r} is no name for a column; use letters, digits and underscores, a letter first"
             )
-        if name in TAKEN:
+        if name in TAKEN or name.endswith(("_low", "_high")):
             raise ConfigError(
                 f"rewards.{name}: {reward_column(name)} is something else in reports; choose another name"
             )

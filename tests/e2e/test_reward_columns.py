@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from actors.rewards.toy import reward
-from jobs import relabel
+from jobs import relabel, report
+from jobs.report.reading import Wanted, begin, further_rewards, read_run
 from tests.e2e.commands import Command, lines, quiet, wait_for
 from tests.e2e.conftest import align, candidates, settings, table, write_prompts
 from tests.e2e.run_directory import part, rewrite, verified, with_value
@@ -242,3 +247,65 @@ def test_pairs_are_those_that_further_models_agree_on(relabelled: tuple[Path, li
         reasons = json.loads((out / "export.json").read_text())["without"]["pairs"]
         assert reasons.get("disagree", 0) == 3 - len(expected)
     assert (out / "manifest.json").stat().st_mtime_ns == before
+
+
+@pytest.fixture(scope="module")
+def reported(both: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report on a run with further models."""
+    folder = tmp_path_factory.mktemp("reported")
+    assert report.main([str(both), f"out={folder}", "resamples=200"]) == 0
+    return folder
+
+
+def test_reports_hold_further_rewards_against_what_was_selected_by(both: Path, reported: Path) -> None:
+    points = {r["value"]: r for r in csv.DictReader((reported / "report.csv").read_text().splitlines())}
+    results, rows = table(both, "results").to_pylist(), candidates(both)
+    for name in MODELS:
+        column = f"reward_{name}"
+        assert float(points["4"][column]) == pytest.approx(np.mean([row[column] for row in results]))
+        first = [row[column] for row in rows if row["index"] == 0]
+        assert float(points["1"][column]) == pytest.approx(np.mean(first))
+        low, high = (float(points["4"][f"{column}_{end}"]) for end in ("low", "high"))
+        assert low < float(points["4"][column]) < high
+    page = (reported / "report.html").read_text()
+    assert "Over-optimisation" in page
+    assert "reward_cs: of a further reward model" in page
+    assert "Agreement of reward models: out" in page
+
+
+def test_reports_say_how_far_models_agree(both: Path) -> None:
+    """Against the table of candidates, prompt by prompt."""
+    found = begin(str(both), Wanted())
+    assert further_rewards([found]) == []
+    read_run(found, None, lambda done, total: None)
+    assert found.agreement is not None
+    agreed = {(a.first, a.second): a for a in found.agreement.table(200)}
+    assert list(agreed) == [("reward", "reward_cs"), ("reward", "reward_short"), ("reward_cs", "reward_short")]
+    texts = [
+        {r["response"]: r for r in candidates(both) if r["id"] == row}
+        for row in table(both, "results")["id"].to_pylist()
+    ]
+    for (first, second), told in agreed.items():
+        sides = [([r[first] for r in rows.values()], [r[second] for r in rows.values()]) for rows in texts]
+        correlated = [stats.pearsonr(a, b).statistic for a, b in sides if len(set(a)) > 1 and len(set(b)) > 1]
+        assert told.values["pearson"][0] == pytest.approx(np.mean(correlated))
+        assert told.prompts["pearson"] == len(correlated)
+        shares = []
+        for a, b in sides:
+            ranked = [
+                (a[i] > a[j]) == (b[i] > b[j])
+                for i, j in combinations(range(len(a)), 2)
+                if a[i] != a[j] and b[i] != b[j]
+            ]
+            shares += [np.mean(ranked)] if ranked else []
+        mean, low, high = told.values["alike"]
+        assert mean == pytest.approx(np.mean(shares))
+        assert low < mean < high
+
+
+def test_a_report_warns_where_one_name_means_two_models(both: Path, prompts: str, tmp_path: Path) -> None:
+    align(*settings(tmp_path / "out", prompts, "rewards.cs=toy", "rewards.cs.weights.a=7"))
+    runs = [begin(str(place), Wanted()) for place in (both, tmp_path / "out")]
+    (warning,) = further_rewards(runs)
+    assert warning.startswith("reward_cs: ")
+    assert [run.measured.further for run in runs] == [["reward_cs", "reward_short"]] * 2
