@@ -83,10 +83,7 @@ class Scoring:
             if SELECTING in sections:
                 on_reward(reply)
             if SELECTING in sections and isinstance(reply, Failure):
-                missing.clear()  # the response is lost, whatever the others say
-                self.waiting -= 1
-                return
-            if not missing:
+                self.waiting -= 1  # the response is lost, and never whole
                 return
             missing.difference_update(sections)
             others.update((s.removeprefix("rewards."), _number(reply)) for s in sections if s != SELECTING)
@@ -110,7 +107,7 @@ class Scoring:
 
         def on_reply(reply: float | Failure) -> None:
             if isinstance(reply, Failure):
-                self._counts.update(f"{section}_failed" for section in sections if section != SELECTING)
+                self._counts.update(f"{section}_failed" for section in sections if SELECTING not in sections)
             else:
                 self._counts["rewards" if sections[0] == SELECTING else sections[0]] += 1
             take(reply)
