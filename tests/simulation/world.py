@@ -31,7 +31,7 @@ from pipeline.sections import RunConfig
 from pipeline.storage.journal import Journal
 from pipeline.storage.manifest import NodeRecord, commit_run, read_done, read_nodes
 from tests.simulation import substitution
-from tests.simulation.cases import CALM, Case, Setting, config
+from tests.simulation.cases import CALM, OTHER, Case, Setting, config
 from tests.simulation.disk import Disk
 from tests.simulation.processes import CURRENT, Killed, Process, run
 from tests.simulation.replicas import Replica
@@ -106,7 +106,7 @@ class World:
 
     async def _drive(self, setting: Setting) -> Left:
         """What the executor does, with tasks of this loop in place of Ray's."""
-        place, settings = self._place, config(self._case.method, setting, OUT)
+        place, settings = self._place, config(self._case.method, setting, OUT, self._case.further)
         folder = place.folder(OUT)
         spec = make_spec(settings, place.source(), folder)
         journal = Journal(place.folder(spec.journal), spec.plan.run)
@@ -195,6 +195,9 @@ class World:
             "generator": [Replica(self._generate, *common, self._kills) for _ in range(setting.replicas)],
             "reward": [Replica(_score, *common) for _ in range(setting.replicas)],
         }
+        if self._case.further:  # slower than the one that is waited for
+            slow = (self._rng, 3 * setting.latency, setting.twice)
+            self._replicas["rewards.other"] = [Replica(_score_other, *slow) for _ in range(setting.replicas)]
 
     def _kills(self, request: GenerateRequest) -> bool:
         if self._poison is None or request.token_ids != tuple(32 + b for b in self._poison.encode()):
@@ -262,6 +265,10 @@ def _generate(token_ids: tuple[int, ...], max_tokens: int, seed: int, prefix: in
 
 def _score(request: ScoreRequest) -> float:
     return float(sum(WEIGHTS.get(letter, 0.0) for letter in request.response))
+
+
+def _score_other(request: ScoreRequest) -> float:
+    return float(sum(OTHER.get(letter, 0.0) for letter in request.response))
 
 
 @lru_cache(maxsize=200_000)
