@@ -85,7 +85,7 @@ class Executor:
         self._spec = make_spec(config, self._source, self.folder)
         self.warnings = foresight.warnings(config)
         self.folder.write("config.yaml", to_yaml(config).encode())
-        self._journal = Journal(Folder(self._spec.journal), self._spec.plan.run)
+        self._journal = Journal(Folder(self._spec.journal), self._spec.plan.run, list(config.rewards))
         self._schedule = Schedule(self._spec, self._source, self.folder, self._journal)
         self._session.recovered = self._schedule.recovered
 
@@ -290,6 +290,7 @@ def absolute(config: RunConfig) -> RunConfig:
         generator=placed(config.generator),
         critic=config.critic and placed(config.critic),
         reward=placed(config.reward),
+        rewards={name: placed(section) for name, section in config.rewards.items()},
     )
 
 

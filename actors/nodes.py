@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from pipeline.graph import Advance, Collect, Done, Ingest, Ingested
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Part
 from pipeline.storage.manifest import NodeRecord, commit_node
+from pipeline.storage.reward_counts import reward_counts
 from pipeline.storage.shards import collect, outcomes_name, shard_name, write_shards
 from pipeline.storage.source import Source
 
@@ -84,18 +84,12 @@ def collect_shard(spec: RunSpec, source: Source, node: Collect, segments: int) -
     outcomes = [folder.read_table(outcomes_name(Advance(node.shard, i))) for i in range(segments)]
     whole = pa.concat_tables(outcomes, promote_options="default")  # older ones may lack columns
     shard = folder.read_table(shard_name(node.shard))
-    own = plugin.columns(spec.config.method.name)
+    own = plugin.result_columns(spec.config)
     results, rejects = collect(shard, whole, source, source.prompt, own)
     files = [folder.write_table(f"results/part-{node.shard:05d}.parquet", results)]
     if rejects.num_rows:
         files.append(folder.write_table(f"rejects/part-{node.shard:05d}.parquet", rejects))
-    rewards = [r for r in results.column("reward").to_pylist() if r is not None and math.isfinite(r)]
-    counts = {
-        "rows": results.num_rows,
-        "rejected": rejects.num_rows,
-        "reward_sum": sum(rewards),
-        "finite": len(rewards),
-    }
+    counts = {"rows": results.num_rows, "rejected": rejects.num_rows, **reward_counts(results, spec.config.rewards)}
     record = NodeRecord(node.name, Done(), tuple(files), counts)
     commit_node(folder, spec.plan, record)
     return record

@@ -90,12 +90,18 @@ def closing_table(summary: Mapping[str, Any], out: str) -> Table:
     odd = summary.get("rewards_not_finite", 0)
     of = f" ({odd:,} rows whose reward is not finite left out)" if odd else ""
     table.add_row("mean reward", ("-" if mean is None else f"{mean:.4f}") + of)
+    for name, found in summary.get("further_rewards", {}).items():
+        without = f" ({found['missing']:,} rows without)" if found["missing"] else ""
+        table.add_row(f"mean reward_{name}", ("-" if found["mean"] is None else f"{found['mean']:.4f}") + without)
     table.add_row("draws", f"{counts.get('draws', 0):,} made, {counts.get('recalled', 0):,} from the journal")
     if budget := summary["budget"]:
         spent = budget["spent"] + budget["granted"]
         table.add_row("budget", f"{budget['budget']:,.0f}: {spent:,.0f} spent, {budget['unspent']:,.0f} unspent")
     table.add_row("tokens", f"{counts.get('generated_tokens', 0):,} generated")
     table.add_row("rewards", f"{counts.get('rewards', 0):,} scored")
+    for name, failed in counts.items():
+        if name.startswith("rewards.") and name.endswith("_failed"):
+            table.add_row(name.removesuffix("_failed"), f"{failed:,} responses that it gave no reward")
     table.add_row("wall time", duration(summary["session"]["wall_s"]))
     for kind, replicas in summary["engines"].items():
         if replicas:

@@ -191,6 +191,11 @@ class RewardConfig(_Replicated):
         return False
 
 
+def reward_column(name: str) -> str:
+    """The column of rewards by the model of section ``rewards.NAME``."""
+    return f"reward_{name}"
+
+
 @dataclass
 class ExportConfig:
     """What ``relabel`` makes of a finished run. Nothing here changes what is drawn or scored.
@@ -200,7 +205,8 @@ class ExportConfig:
     ``best_worst``, ``best_random`` or ``best_given``. ``margin`` >= 0: rewards of a pair differ by more.
     ``max_ratio`` >= 1, ``max_difference`` >= 0: how far the lengths of a pair may lie apart, in ``length``
     (``characters`` or ``tokens``: of ``tokenizer``, by default the generator's). ``threshold``: responses with a higher
-    reward are labelled true (null: the median of all rewards). ``seed``: of random choices.
+    reward are labelled true (null: the median of all rewards). ``agree``: names of further reward models (``rewards``)
+    that must rank a pair the same way. ``seed``: of random choices.
     """
 
     formats: list[str] = field(default_factory=lambda: ["pairs", "unpaired", "sft", "candidates"])
@@ -212,6 +218,7 @@ class ExportConfig:
     length: str = "characters"
     tokenizer: str | None = None
     threshold: float | None = None
+    agree: list[str] = field(default_factory=list)
     seed: int = 0
 
 
@@ -246,7 +253,8 @@ class RunConfig:
     """One run. The plugin sections hold the ``Config`` of the plugin that they name.
 
     ``critic``: a second generator section, for the texts that a method wants about responses (TPO's critiques and
-    advice); by default the generator writes them too. It has replicas of its own.
+    advice); by default the generator writes them too. It has replicas of its own. ``rewards``: further reward models by
+    name, by which nothing is selected; the tables have a column ``reward_NAME`` for each.
     """
 
     out: str = ""
@@ -258,6 +266,7 @@ class RunConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     critic: GeneratorConfig | None = None
     reward: RewardConfig = field(default_factory=RewardConfig)
+    rewards: dict[str, RewardConfig] = field(default_factory=dict)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
 
@@ -268,9 +277,21 @@ class RunConfig:
         return own if self.critic is None else own | {"critic": self.critic}
 
     @property
+    def scorers(self) -> dict[str, RewardConfig]:
+        """The sections of the reward models by name: ``reward``, by which is selected, and ``rewards.NAME``."""
+        return {"reward": self.reward, **{f"rewards.{name}": section for name, section in self.rewards.items()}}
+
+    @property
     def models(self) -> dict[str, GeneratorConfig | RewardConfig]:
-        """The sections of all models that the run has replicas of, by name."""
+        """The sections of all models that the run has replicas of, by name; of equal reward sections the first."""
         found: dict[str, GeneratorConfig | RewardConfig] = {"generator": self.generator}
         if self.critic is not None:
             found["critic"] = self.critic
-        return found | {"reward": self.reward}
+        for name, section in self.scorers.items():
+            if section not in found.values():
+                found[name] = section
+        return found
+
+    def model_of(self, section: RewardConfig) -> str:
+        """The name in ``models`` of the replicas that a reward section has, alone or with others that are equal."""
+        return next(name for name, other in self.models.items() if other == section)

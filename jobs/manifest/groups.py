@@ -91,7 +91,12 @@ def _own(pods: PodConfig, need: Need, holds: str, replicas: int) -> Group:
     cpus = pods.gpu_cpus * gpus or pods.cpus
     _check_cpus(need, cpus, "gpu_cpus" if gpus else "cpus")
     memory = pods.gpu_memory_gib * gpus or pods.memory_gib
-    return Group(need.kind, holds, replicas, cpus, memory, gpus, _whole(need.resources, 1))
+    return Group(_label(need.kind), holds, replicas, cpus, memory, gpus, _whole(need.resources, 1))
+
+
+def _label(section: str) -> str:
+    """A name as Kubernetes takes it: ``rewards.my_model`` is ``rewards-my-model``."""
+    return section.replace(".", "-").replace("_", "-").lower()
 
 
 def _shared(pods: PodConfig, needs: Sequence[Need]) -> Group:

@@ -25,7 +25,8 @@ def ordered(runs: Sequence[RunConfig]) -> list[int]:
 
 def engines(run: RunConfig) -> Engines:
     """What the run's models are called; two runs with the same name for one share it."""
-    return frozenset(f"{kind} {config!r}" for kind, config in run.models.items() if config.engine != "none")
+    kinds = ((kind.partition(".")[0].removesuffix("s"), config) for kind, config in run.models.items())
+    return frozenset(f"{kind} {config!r}" for kind, config in kinds if config.engine != "none")
 
 
 def _chain(groups: list[Engines]) -> list[Engines]:

@@ -84,3 +84,10 @@ def test_people_get_a_table_and_nothing_is_written(
 def test_bad_input_is_named(capsys: pytest.CaptureFixture[str], data: str, settings: list[str], message: str) -> None:
     assert main(["out=x", f"data.input={data}", "generator=toy", "reward=toy", *settings]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_further_reward_models_are_asked_as_often(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that is equal to another costs nothing."""
+    more = ["rewards.x=toy", "rewards.x.weights.a=2", "rewards.same=toy", "reward=toy", "method.n=4"]
+    found = planned(capsys, data, *more)
+    assert (found["rewards"], found["further_rewards"]) == (28, {"rewards.x": 28})

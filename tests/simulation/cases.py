@@ -20,6 +20,8 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 LAYOUTS = ((1,), (3,), (2, 2), (5,))
 """Rows of each input file."""
+OTHER = {"a": -1.0, "b": 0.25, "c": 1.0}
+"""What letters are worth to the further reward model."""
 SHARD_ROWS = (1, 2, 4)
 TIMED = ("driver dies", "runner dies", "generator dies", "reward model dies")
 BOUNDS = Replicas(1, 3)
@@ -47,7 +49,8 @@ class Setting:
 class Case:
     """A run and everything that happens to it. ``changes``: what goes wrong at which change of the disk.
 
-    ``poison``: a row each of whose draws kills the replica that serves it (None: no such row).
+    ``poison``: a row each of whose draws kills the replica that serves it (None: no such row). ``further``: whether the
+    run has another reward model beside the one that it selects by.
     """
 
     seed: int
@@ -56,6 +59,7 @@ class Case:
     sessions: tuple[Setting, ...]
     changes: tuple[tuple[int, str], ...]
     poison: int | None = None
+    further: bool = False
 
     @property
     def rows(self) -> int:
@@ -67,9 +71,9 @@ CALM = Setting(2, 2, 2, 1, 0.1, 0.0, 0.2, ())
 """How the undisturbed run is made."""
 
 
-def undisturbed(method: str, layout: tuple[int, ...]) -> Case:
+def undisturbed(method: str, layout: tuple[int, ...], further: bool = False) -> Case:
     """The run that all others are compared with."""
-    return Case(0, method, layout, (CALM,), ())
+    return Case(0, method, layout, (CALM,), (), further=further)
 
 
 def draw(seed: int, seconds: float, changes: int) -> Case:
@@ -112,9 +116,9 @@ def _timed(rng: random.Random, seconds: float) -> list[tuple[float, str]]:
 
 
 @lru_cache(maxsize=1000)
-def config(method: str, setting: Setting, out: str) -> RunConfig:
+def config(method: str, setting: Setting, out: str, further: bool = False) -> RunConfig:
     """The configuration of a session."""
-    found = _base(method)
+    found = _base(method, further)
     cluster = dataclasses.replace(
         found.cluster, shards_in_flight=setting.in_flight, segment=setting.segment, flush_s=setting.flush_s
     )
@@ -127,7 +131,7 @@ def config(method: str, setting: Setting, out: str) -> RunConfig:
 
 
 @lru_cache
-def _base(method: str) -> RunConfig:
+def _base(method: str, further: bool) -> RunConfig:
     return build(
         {
             "out": "out",
@@ -135,5 +139,6 @@ def _base(method: str) -> RunConfig:
             "method": METHODS[method],
             "generator": {"engine": "toy", "max_tokens": 4, "letters": 3},
             "reward": "toy",
+            "rewards": {"other": {"engine": "toy", "weights": OTHER}} if further else {},
         }
     )

@@ -32,7 +32,7 @@ from pipeline.sections import RunConfig
 from pipeline.storage.journal import Journal
 from pipeline.storage.manifest import NodeRecord, commit_run, read_done, read_nodes
 from tests.simulation import substitution
-from tests.simulation.cases import CALM, Case, Setting, config
+from tests.simulation.cases import CALM, OTHER, Case, Setting, config
 from tests.simulation.disk import Disk
 from tests.simulation.elastic import LOOK_S, ROLES, ElasticCluster, drawn_targets
 from tests.simulation.processes import CURRENT, Killed, Process, run
@@ -111,7 +111,7 @@ class World:
 
     async def _drive(self, setting: Setting) -> Left:
         """What the executor does, with tasks of this loop in place of Ray's."""
-        place, settings = self._place, config(self._case.method, setting, OUT)
+        place, settings = self._place, config(self._case.method, setting, OUT, self._case.further)
         folder = place.folder(OUT)
         spec = make_spec(settings, place.source(), folder)
         journal = Journal(place.folder(spec.journal), spec.plan.run)
@@ -203,12 +203,15 @@ class World:
         common = (self._rng, setting.latency, setting.twice)
 
         def begin(role: str) -> Replica:
+            if role == "rewards.other":  # slower than the one that is waited for
+                return Replica(_score_other, self._rng, 3 * setting.latency, setting.twice)
             return Replica(self._generate, *common, self._kills) if role == "generator" else Replica(_score, *common)
 
-        self._replicas = {role: [begin(role) for _ in range(setting.replicas)] for role in ROLES}
+        roles = (*ROLES, "rewards.other") if self._case.further else ROLES
+        self._replicas = {role: [begin(role) for _ in range(setting.replicas)] for role in roles}
         self._elastic = ElasticCluster(self._changes, begin) if setting.elastic else None
         if self._elastic:
-            self._replicas = self._elastic.replicas
+            self._replicas = {**self._replicas, **self._elastic.replicas}
 
     def _kills(self, request: GenerateRequest) -> bool:
         if self._poison is None or request.token_ids != tuple(32 + b for b in self._poison.encode()):
@@ -276,6 +279,10 @@ def _generate(token_ids: tuple[int, ...], max_tokens: int, seed: int, prefix: in
 
 def _score(request: ScoreRequest) -> float:
     return float(sum(WEIGHTS.get(letter, 0.0) for letter in request.response))
+
+
+def _score_other(request: ScoreRequest) -> float:
+    return float(sum(OTHER.get(letter, 0.0) for letter in request.response))
 
 
 @lru_cache(maxsize=200_000)
