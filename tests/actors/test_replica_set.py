@@ -116,6 +116,7 @@ def test_one_that_never_got_a_place_is_not_waited_for(actors: list[Actor]) -> No
     found = of(actors, 1, 2)
     found.resize(2, 1)
     actors[1].answers.clear()
+    assert found.ask_stats()[1] == {}
     found.resize(1, 2)
     found.dismiss(2)
     assert (actors[1].called, actors[1].killed) == (["__ray_ready__"], True)
