@@ -122,8 +122,7 @@ class ReplicaSet:
 
     def ask_stats(self) -> list[Any]:
         """Where each one's stats will be, by number: what those that have ended said last, nothing without a place."""
-        nowhere = ray.put({})
-        return [m.last or (m.actor.stats.remote() if m.listed else nowhere) for m in self._members]
+        return [m.last or (m.actor.stats.remote() if m.listed else ray.put({})) for m in self._members]
 
     @property
     def _serving(self) -> list[Member]:

@@ -113,10 +113,13 @@ def test_a_retired_one_stops_when_its_roster_is_out_of_use_and_then_ends(
 
 
 def test_one_that_never_got_a_place_is_not_waited_for(actors: list[Actor]) -> None:
-    found = of(actors, 1, 2)
+    found = of(actors, 1, 3)
+    found.resize(3, 1)
+    asked = found.ask_stats()
+    assert asked[1:] == [{}, {}]
+    assert len(set(map(id, asked))) == 3, "Ray waits for no list that has a reference twice"
     found.resize(2, 1)
     actors[1].answers.clear()
-    assert found.ask_stats()[1] == {}
     found.resize(1, 2)
     found.dismiss(2)
     assert (actors[1].called, actors[1].killed) == (["__ray_ready__"], True)
