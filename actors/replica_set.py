@@ -121,8 +121,8 @@ class ReplicaSet:
         return [self._need] * len(self.living)
 
     def ask_stats(self) -> list[Any]:
-        """Where each one's stats will be, by number; what those that have ended said last."""
-        return [m.actor.stats.remote() if m.last is None else m.last for m in self._members]
+        """Where each one's stats will be, by number: what those that have ended said last, nothing without a place."""
+        return [m.last or (m.actor.stats.remote() if m.listed else ray.put({})) for m in self._members]
 
     @property
     def _serving(self) -> list[Member]:

@@ -9,10 +9,13 @@ import pytest
 import ray
 
 from actors import replica_set
+from actors.cluster import Cluster, name_of
 from actors.engines.toy import Config as Toy
 from actors.replica_set import STOP_S, ReplicaSet, end
+from actors.rewards.toy import Config as ToyReward
 from actors.room import Need
-from pipeline.sections import Replicas
+from actors.roster import Roster
+from pipeline.sections import ClusterConfig, Replicas
 
 
 class Call:
@@ -110,7 +113,11 @@ def test_a_retired_one_stops_when_its_roster_is_out_of_use_and_then_ends(
 
 
 def test_one_that_never_got_a_place_is_not_waited_for(actors: list[Actor]) -> None:
-    found = of(actors, 1, 2)
+    found = of(actors, 1, 3)
+    found.resize(3, 1)
+    asked = found.ask_stats()
+    assert asked[1:] == [{}, {}]
+    assert len(set(map(id, asked))) == 3, "Ray waits for no list that has a reference twice"
     found.resize(2, 1)
     actors[1].answers.clear()
     found.resize(1, 2)
@@ -120,6 +127,41 @@ def test_one_that_never_got_a_place_is_not_waited_for(actors: list[Actor]) -> No
     actors[0].answers.clear()
     end(found.living)
     assert (actors[0].called.count("stop"), actors[0].killed, found.living) == (0, True, [])
+
+
+def test_a_roster_that_changes_has_a_higher_version(actors: list[Actor]) -> None:
+    run, config = Cluster(ClusterConfig()), Toy(replicas=Replicas(1, 4))
+    models: dict[str, Any] = {"generator": config, "reward": ToyReward()}
+    assert (run.size("generator", config), run.roster(models)) == (0, Roster(0, {}))
+    assert run.roster({"reward": ToyReward()}) is None, "nothing of it changes"
+    run._sets[name_of("generator", config)] = of(actors, 1, 4)
+    run.resize("generator", config, 3)
+    first = run.roster(models)
+    assert (run.size("generator", config), first) == (3, Roster(1, {"generator": actors[:1]}))
+    run.admit()
+    assert run.roster(models) == Roster(2, {"generator": actors[:3]})
+    run.admit()
+    assert run.roster(models) == Roster(2, {"generator": actors[:3]})
+    run.resize("generator", config, 2)
+    assert run.roster(models) == Roster(3, {"generator": actors[:2]})
+    run.dismiss(2)
+    assert "stop" not in actors[2].called
+    run.dismiss()
+    assert "stop" in actors[2].called
+
+
+def test_a_run_of_other_models_finds_the_fewest_of_those_that_it_shares(actors: list[Actor]) -> None:
+    run, config = Cluster(ClusterConfig()), Toy(replicas=Replicas(1, 4))
+    run._sets[name_of("generator", config)] = of(actors, 1, 4)
+    run.resize("generator", config, 3)
+    run.admit()
+    run.release({"generator": config})
+    assert run.size("generator", config) == 3, "another run of these goes on with all"
+    run.release({"generator": config, "reward": ToyReward()})
+    assert [actor.killed for actor in actors] == [False, True, True]
+    assert run.roster({"generator": config}) == Roster(3, {"generator": actors[:1]})
+    run.release({})
+    assert actors[0].killed
 
 
 def test_what_is_more_than_a_run_begins_with_is_surplus(actors: list[Actor]) -> None:

@@ -18,7 +18,7 @@ from tests.e2e.run_directory import verified
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 BOUNDS = ["generator.replicas.min=1", "generator.replicas.max=3", "cluster.idle_s=1"]
-SLOW = ["generator.latency_s=0.1", "generator.max_in_flight=2", "reward.latency_s=0.08", "reward.max_in_flight=1"]
+SLOW = ["generator.latency_s=0.1", "generator.max_in_flight=2", "reward.latency_s=0.12", "reward.max_in_flight=1"]
 """Draws wait at first; then a long time remains in which rewards alone are missing."""
 
 
@@ -42,11 +42,12 @@ def test_a_pool_grows_for_what_waits_and_shrinks_when_it_is_idle(ray_cluster: No
         executor.prepare()
         summary = executor.run()
 
-    sizes = [size for before, size in zip([0, *there], there, strict=False) if size != before]
-    assert sizes == [1, 3, 1]
-    assert (len(writers(log)), ended[-1]) == (3, 2), "the processes of those that were retired have ended in the run"
+    begun = there.index(1)
+    assert (set(there[:begun]), max(there), there[-1]) == ({0}, 3, 1)
     replicas = summary["engines"]["generator"]
-    assert [replica.get("retired", False) for replica in replicas] == [False, True, True]
+    assert len(writers(log)) == len(replicas) >= 3
+    assert ended[-1] == len(replicas) - 1, "the processes of those that were retired have ended in the run"
+    assert [replica.get("retired", False) for replica in replicas] == [False] + [True] * ended[-1]
     assert all(replica["up_s"] > replica["busy_s"] > 0 for replica in replicas)
     drawn = summary["counts"]["draws"]
     assert sum(replica["served"] for replica in replicas) == lines(log) == drawn == 23 * 16
