@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipeline.export.card import Provenance, card
 from pipeline.export.examples import Example, Exporter, Statistics
+from pipeline.keys import digest
 from pipeline.sections import ExportConfig, reward_column
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.messages import MESSAGES
@@ -62,7 +63,8 @@ def export(run: ScoredRows, config: ExportConfig, measure: Callable[[str], int],
                 made[name] += examples
         schemas = {name: schema(name, config.form, run.further) for name in config.formats}
         files += _write(folder, shard, made, schemas)
-    text = card(exporter.statistics, config, exporter.threshold, provenance)
+    data = digest(part for file in files for part in (file.name, file.blake2b)).hex()
+    text = card(exporter.statistics, config, exporter.threshold, provenance, data)
     files.append(folder.write(f"{PLACE}/README.md", text.encode()))
     folder.write_json("export.json", _record(run, config, exporter, files))
     return exporter.statistics

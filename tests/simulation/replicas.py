@@ -10,6 +10,7 @@ from typing import Any
 
 from ray.exceptions import ActorDiedError
 
+from actors.mailbox import Delivery
 from actors.turns import Turns
 
 RESTART_S = 0.3
@@ -58,7 +59,7 @@ class Replica:
         self._up_at = 0.0
         self._turns, self._held = Turns(), list[_Request]()
         self.repeated = 0
-        self.start, self.submit, self.collect = _Method(self._start), _Method(self._submit), _Method(self._collect)
+        self.start, self.submit, self.exchange = _Method(self._start), _Method(self._submit), _Method(self._exchange)
         self.leave = _Method(self._leave)
 
     def die(self) -> None:
@@ -129,7 +130,9 @@ class Replica:
         self._turns.ask(client, False)
         self._admit()
 
-    async def _collect(self, client: str, wait_s: float, alone: bool) -> tuple[list[tuple[int, Any]], int, bool]:
+    async def _exchange(self, client: str, requests: list[tuple[int, Any]], wait_s: float, alone: bool) -> Delivery:
+        if requests:
+            await self._submit(client, requests)
         life, loop = self._life, asyncio.get_running_loop()
         if self._down():
             raise ActorDiedError
@@ -150,4 +153,4 @@ class Replica:
         if life != self._life:
             raise ActorDiedError
         replies, box.done = box.done, []
-        return replies, self._turns.in_work + len(self._held), self._turns.ready(client)
+        return Delivery(replies, self._turns.in_work + len(self._held), self._turns.ready(client), str(self._life))
