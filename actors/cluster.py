@@ -21,6 +21,7 @@ from actors.replica import Replica
 from actors.reward_model import RewardModel
 from actors.room import GIB, NEGLIGIBLE, Need, Room, place, replica_keys, runners, shortage
 from pipeline.errors import ConfigError, RunFailed
+from pipeline.plugin_sections import kind_of, replicas_name
 from pipeline.sections import ClusterConfig, GeneratorConfig, RewardConfig
 
 ENVIRONMENT = {
@@ -81,7 +82,7 @@ class Cluster:
         self, kind: str, config: GeneratorConfig | RewardConfig, logs: str
     ) -> tuple[list[ActorHandle[Any]], list[str]]:
         """The actors of a generator or reward model, started if need be, and the paths of their logs."""
-        name = named(kind, config)
+        name = replicas_name(kind, config)
         paths = [f"{logs}/{kind}-{i}.log" for i in range(config.replicas)]
         if name not in self._replicas:
             need = self._need(kind, config)
@@ -131,7 +132,7 @@ class Cluster:
 
     def _new(self, models: Models) -> list[Need]:
         """What replicas take that are yet to be started."""
-        new = [(kind, c) for kind, c in models.items() if named(kind, c) not in self._replicas]
+        new = [(kind, c) for kind, c in models.items() if replicas_name(kind, c) not in self._replicas]
         found = [[self._need(kind, c)] * c.replicas for kind, c in new]
         return [need for needs in found for need in needs]
 
@@ -147,12 +148,12 @@ class Cluster:
 
     def ask_stats(self, models: Models) -> dict[str, list[Any]]:
         """Where the answers of ``stats`` will be."""
-        there = {kind: self._replicas.get(named(kind, config), []) for kind, config in models.items()}
+        there = {kind: self._replicas.get(replicas_name(kind, config), []) for kind, config in models.items()}
         return {kind: [actor.stats.remote() for actor in actors] for kind, actors in there.items()}
 
     def release(self, keep: Models) -> None:
         """Ends all replicas but those of ``keep``, so that other models have room."""
-        kept = {named(kind, config) for kind, config in keep.items()}
+        kept = {replicas_name(kind, config) for kind, config in keep.items()}
         self._end([name for name in self._replicas if name not in kept])
 
     def stop(self) -> None:
@@ -187,16 +188,6 @@ class Cluster:
 
     def _need(self, kind: str, config: GeneratorConfig | RewardConfig) -> Need:
         return need_of(kind, config, config.gpus is None and ray.cluster_resources().get("GPU", 0.0) > 0)
-
-
-def kind_of(section: str) -> str:
-    """What runs in the replicas of a section: those of ``reward`` and of ``rewards.NAME`` are of one kind."""
-    return "reward" if section.startswith("rewards.") else section
-
-
-def named(section: str, config: GeneratorConfig | RewardConfig) -> str:
-    """What replicas are called by which they are shared: two sections of a kind that are equal have the same."""
-    return f"{kind_of(section)} {config!r}"
 
 
 def _rooms() -> list[Room]:

@@ -19,7 +19,17 @@ def plugin_sections(settings: Mapping[str, Any]) -> Iterator[tuple[str, str, Any
         yield f"rewards.{name}", "reward", section
 
 
+def kind_of(place: str) -> str:
+    """The kind of a section: what stands in ``reward`` and in ``rewards.NAME`` is of one kind."""
+    return "reward" if place.startswith("rewards.") and place.count(".") == 1 else place
+
+
 def plugin_key(place: str) -> str | None:
     """The key that names the plugin of a section: ``reward.engine``, ``rewards.NAME.engine``; None if it has none."""
-    kind = "reward" if place.startswith("rewards.") and place.count(".") == 1 else place
+    kind = kind_of(place)
     return f"{place}.{PLUGIN_SECTIONS[kind]}" if kind in PLUGIN_SECTIONS else None
+
+
+def replicas_name(place: str, section: Any) -> str:
+    """What replicas are called by which they are shared: two sections of a kind that are equal have the same."""
+    return f"{kind_of(place)} {section!r}"
