@@ -23,6 +23,7 @@ from actors.reward_model import RewardModel
 from actors.room import GIB, NEGLIGIBLE, Need, Room, place, replica_keys, runners, shortage
 from actors.roster import Roster
 from pipeline.errors import ConfigError, RunFailed
+from pipeline.plugin_sections import kind_of, replicas_name
 from pipeline.sections import ClusterConfig, GeneratorConfig, RewardConfig
 
 ENVIRONMENT = {
@@ -82,7 +83,7 @@ class Cluster:
         self, kind: str, config: GeneratorConfig | RewardConfig, logs: str
     ) -> tuple[list[ActorHandle[Any]], list[str]]:
         """The actors of a generator or reward model, started if need be, and the paths of their logs."""
-        name = named(kind, config)
+        name = replicas_name(kind, config)
         if name not in self._sets:
             need = self._need(kind, config)
             actor = ray.remote(self._actors[kind_of(kind)]).options(
@@ -100,11 +101,11 @@ class Cluster:
     def resize(self, kind: str, config: GeneratorConfig | RewardConfig, number: int) -> None:
         """Begins or retires replicas that are there (see ``replicas``) until so many get requests."""
         self._version += 1
-        self._sets[named(kind, config)].resize(number, self._version)
+        self._sets[replicas_name(kind, config)].resize(number, self._version)
 
     def size(self, kind: str, config: GeneratorConfig | RewardConfig) -> int:
         """How many replicas of a model there are that are not retired; 0 before they are first asked for."""
-        found = self._sets.get(named(kind, config))
+        found = self._sets.get(replicas_name(kind, config))
         return found.size if found else 0
 
     def admit(self) -> None:
@@ -113,7 +114,7 @@ class Cluster:
 
     def roster(self, models: Models) -> Roster | None:
         """The replicas that get requests, of those models whose number changes; None if there is no such model."""
-        elastic = {kind: named(kind, config) for kind, config in models.items() if config.elastic}
+        elastic = {kind: replicas_name(kind, config) for kind, config in models.items() if config.elastic}
         actors = {kind: self._sets[name].actors for kind, name in elastic.items() if name in self._sets}
         return Roster(self._version, actors) if elastic else None
 
@@ -173,7 +174,7 @@ class Cluster:
 
     def _new(self, models: Models) -> list[Need]:
         """What replicas take with which their models are yet to begin."""
-        lacking = [(kind, c) for kind, c in models.items() if named(kind, c) not in self._sets]
+        lacking = [(kind, c) for kind, c in models.items() if replicas_name(kind, c) not in self._sets]
         return [need for kind, c in lacking for need in [self._need(kind, c)] * c.bounds.min]
 
     def _held(self) -> list[Need]:
@@ -188,12 +189,12 @@ class Cluster:
 
     def ask_stats(self, models: Models) -> dict[str, list[Any]]:
         """Where the answers of ``stats`` will be."""
-        there = {kind: self._sets.get(named(kind, config)) for kind, config in models.items()}
+        there = {kind: self._sets.get(replicas_name(kind, config)) for kind, config in models.items()}
         return {kind: found.ask_stats() if found else [] for kind, found in there.items()}
 
     def release(self, keep: Models) -> None:
         """Ends all replicas but those of ``keep``, so that other models have room; of those the fewest are left."""
-        kept = {named(kind, config) for kind, config in keep.items()}
+        kept = {replicas_name(kind, config) for kind, config in keep.items()}
         self._end([name for name in self._sets if name not in kept])
         if kept - self._sets.keys():
             self._version += 1
@@ -225,16 +226,6 @@ class Cluster:
 
     def _need(self, kind: str, config: GeneratorConfig | RewardConfig) -> Need:
         return need_of(kind, config, config.gpus is None and ray.cluster_resources().get("GPU", 0.0) > 0)
-
-
-def kind_of(section: str) -> str:
-    """What runs in the replicas of a section: those of ``reward`` and of ``rewards.NAME`` are of one kind."""
-    return "reward" if section.startswith("rewards.") else section
-
-
-def named(section: str, config: GeneratorConfig | RewardConfig) -> str:
-    """What replicas are called by which they are shared: two sections of a kind that are equal have the same."""
-    return f"{kind_of(section)} {config!r}"
 
 
 def _rooms() -> list[Room]:

@@ -8,51 +8,22 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from actors.generator import Generated
 from actors.mailbox import Failure
-from actors.pool import Pool
-from actors.protocol import BadRequest, GenerateRequest, Tokenizer
-from actors.scoring import Beside, Scorer, Scoring
+from actors.protocol import BadRequest, GenerateRequest
+from actors.scoring import Beside, Scoring
+from actors.sources import Sources, Writer
 from actors.spec import RunSpec
 from pipeline import plugin
 from pipeline.driver import Ask, PartReply, Suspended
 from pipeline.effects import Draw, Grant, Room, Sample, Score, Verdict
 from pipeline.keys import Key
-from pipeline.sections import GeneratorConfig, reward_column
-from pipeline.storage.journal import Replies, draw_digest, given_digest, reply_digest
+from pipeline.sections import reward_column
+from pipeline.storage.journal import draw_digest, given_digest, reply_digest
 from pipeline.storage.schema import SCORER
 from pipeline.types import Candidate, Message, Prompt, Role, RowError, Text
-
-
-@dataclass(frozen=True)
-class Writer:
-    """A model that writes: its role, its section and fingerprint, its tokenizer, and the pool of its replicas."""
-
-    role: Role
-    config: GeneratorConfig
-    fingerprint: str
-    tokenizer: Tokenizer
-    pool: Pool
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where replies come from: the journal's replies for this shard, the models that write, and those that score.
-
-    ``scorers``: by the names of their sections (``RunConfig.scorers``).
-    """
-
-    replies: Replies
-    writers: Mapping[Role, Writer]
-    scorers: Mapping[str, Scorer]
-    grants: Mapping[tuple[str, int], int] = field(default_factory=dict)
-    """What each row was granted in each round so far."""
-    carried: int = 0
-    """Replies that the programs had in the shard's earlier nodes: they are told again, but counted once."""
-
 
 Tell = Callable[[Ask, PartReply | RowError | Suspended], None]
 Keep = Callable[[dict[str, Any]], None]

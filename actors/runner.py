@@ -17,11 +17,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from actors.fulfil import Fulfiller, Sources, Writer
+from actors.fulfil import Fulfiller
 from actors.pool import Pool, PoolLost
 from actors.protocol import BadRequest, Tokenizer
 from actors.roster import Follower, Report
 from actors.scoring import Scorer
+from actors.sources import Sources, Writer
 from actors.spec import RunSpec
 from pipeline import plugin
 from pipeline.driver import Ask, Driver, Suspended

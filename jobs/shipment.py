@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import conf
-from pipeline.config import dump, plugin_sections
+from pipeline.config import dump
 from pipeline.errors import ConfigError
+from pipeline.plugin_sections import plugin_sections
 
 PACKAGES = ("pipeline", "actors", "jobs", "conf", "demo")
 HOME = Path(conf.__file__).parent.parent

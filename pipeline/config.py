@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_origin, get_type_hints
 
@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 import conf
 from pipeline import plugin
 from pipeline.errors import ConfigError
+from pipeline.plugin_sections import PLUGIN_SECTIONS, plugin_key, plugin_sections
 from pipeline.run_checks import check_run
 from pipeline.sampling import refused
 from pipeline.sections import (
@@ -32,7 +33,6 @@ from pipeline.sections import (
 CONF = Path(conf.__file__).parent
 """The gallery: ``job/`` holds runs, the other folders the defaults of each plugin."""
 
-PLUGIN_SECTIONS = {"method": "name", "policy": "name", "generator": "engine", "critic": "engine", "reward": "engine"}
 BASES: dict[str, Any] = {
     "method": MethodConfig,
     "policy": PolicyConfig,
@@ -212,22 +212,6 @@ def _read(name: str, *, short: bool = True) -> Any:
         if isinstance(value, str):
             OmegaConf.update(loaded, place, {PLUGIN_SECTIONS[kind]: value})
     return loaded
-
-
-def plugin_sections(settings: Mapping[str, Any] | DictConfig) -> Iterator[tuple[str, str, Any]]:
-    """Of each plugin section in a run's settings its place (``rewards.NAME``), its kind (``reward``) and content."""
-    for kind in PLUGIN_SECTIONS:
-        if kind in settings:
-            yield kind, kind, settings[kind]
-    named = settings.get("rewards")
-    for name, section in named.items() if isinstance(named, Mapping | DictConfig) else ():
-        yield f"rewards.{name}", "reward", section
-
-
-def plugin_key(place: str) -> str | None:
-    """The key that names the plugin of a section: ``reward.engine``, ``rewards.NAME.engine``; None if it has none."""
-    kind = "reward" if place.startswith("rewards.") and place.count(".") == 1 else place
-    return f"{place}.{PLUGIN_SECTIONS[kind]}" if kind in PLUGIN_SECTIONS else None
 
 
 def _spelled_out(override: str) -> str:

@@ -199,15 +199,19 @@ def _accuracy(gold: Any, answer: AnswerConfig) -> Judge:
 
 
 def further_rewards(runs: Sequence[ReportRun]) -> list[str]:
-    """Has every run measure what the further reward models of any of them say; returns warnings about their names."""
+    """Has every run measure what the further reward models of any of them say; returns warnings about these."""
     named: dict[str, dict[str, str]] = {}
+    warnings = []
     for run in runs:
+        values = run.recorded.plan.values
         for name in run.recorded.further:
-            scorer = fingerprints.scorer(run.recorded.plan.values, f"rewards.{name}")
+            scorer = fingerprints.scorer(values, f"rewards.{name}")
             named.setdefault(name, {}).setdefault(scorer, run.name)
+            if scorer == fingerprints.scorer(values):
+                warnings.append(f"{reward_column(name)}: {run.place} was selected by this reward model itself")
     for run in runs:
         run.measured.further = list(map(reward_column, named))
-    return [
+    return warnings + [
         f"{reward_column(name)}: {' and '.join(models.values())} have different reward models under this name; compare "
         "their numbers by it with nothing"
         for name, models in named.items()

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from pipeline.config import plugin_key
 from pipeline.errors import ConfigError
 from pipeline.plugin import nearest
+from pipeline.plugin_sections import plugin_key
 
 Changes = dict[str, Any]
 """What a trial changes in the base: dotted keys (``method.n``) and plain values, none of which is a mapping."""

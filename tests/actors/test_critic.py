@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import pytest
 
-from actors.fulfil import Fulfiller, Sources, Writer
+from actors.fulfil import Fulfiller
 from actors.generator import Generated
 from actors.mailbox import Failure
 from actors.pool import Pool
 from actors.protocol import Generation
 from actors.scoring import Scorer
+from actors.sources import Sources, Writer
 from actors.spec import RunSpec, make_spec
 from pipeline import plugin
 from pipeline.config import build

@@ -11,11 +11,12 @@ from typing import Any, cast
 import pytest
 
 from actors.chat_template import ChatTokenizer, ModelText
-from actors.fulfil import Fulfiller, Sources
+from actors.fulfil import Fulfiller
 from actors.generator import response_text
 from actors.pool import Pool
 from actors.protocol import ScoreRequest
 from actors.scoring import Scorer
+from actors.sources import Sources
 from actors.spec import RunSpec, make_spec
 from pipeline.config import build
 from pipeline.driver import Ask

@@ -9,12 +9,13 @@ import pytest
 import ray
 
 from actors import replica_set
-from actors.cluster import Cluster, name_of
+from actors.cluster import Cluster
 from actors.engines.toy import Config as Toy
 from actors.replica_set import STOP_S, ReplicaSet, end
 from actors.rewards.toy import Config as ToyReward
 from actors.room import Need
 from actors.roster import Roster
+from pipeline.plugin_sections import replicas_name
 from pipeline.sections import ClusterConfig, Replicas
 
 
@@ -134,7 +135,7 @@ def test_a_roster_that_changes_has_a_higher_version(actors: list[Actor]) -> None
     models: dict[str, Any] = {"generator": config, "reward": ToyReward()}
     assert (run.size("generator", config), run.roster(models)) == (0, Roster(0, {}))
     assert run.roster({"reward": ToyReward()}) is None, "nothing of it changes"
-    run._sets[name_of("generator", config)] = of(actors, 1, 4)
+    run._sets[replicas_name("generator", config)] = of(actors, 1, 4)
     run.resize("generator", config, 3)
     first = run.roster(models)
     assert (run.size("generator", config), first) == (3, Roster(1, {"generator": actors[:1]}))
@@ -152,7 +153,7 @@ def test_a_roster_that_changes_has_a_higher_version(actors: list[Actor]) -> None
 
 def test_a_run_of_other_models_finds_the_fewest_of_those_that_it_shares(actors: list[Actor]) -> None:
     run, config = Cluster(ClusterConfig()), Toy(replicas=Replicas(1, 4))
-    run._sets[name_of("generator", config)] = of(actors, 1, 4)
+    run._sets[replicas_name("generator", config)] = of(actors, 1, 4)
     run.resize("generator", config, 3)
     run.admit()
     run.release({"generator": config})

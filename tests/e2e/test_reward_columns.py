@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from actors.rewards.toy import reward
-from jobs import relabel, report
+from jobs import relabel, report, status
+from jobs.display import closing_table
 from jobs.report.reading import Wanted, begin, further_rewards, read_run
 from tests.e2e.commands import Command, lines, quiet, wait_for
 from tests.e2e.conftest import align, candidates, settings, table, write_prompts
@@ -153,6 +155,17 @@ def test_a_further_models_failure_costs_no_row(unanswered: tuple[Path, dict[str,
     assert found["counts"]["rewards.right_failed"] == 3 * DRAWS
     assert found["counts"]["rewards.right"] == 6 * DRAWS
     assert verified(out)
+
+
+def test_people_are_told_what_further_models_gave(
+    unanswered: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, found = unanswered
+    Console(width=160).print(closing_table(found, "out"))
+    assert status.main([str(out)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(3 rows without)" in said
+    assert said.count("24 scored, 12 failed") == 2, "in the closing table and in the status"
 
 
 def test_chains_go_on_without_further_models_and_lose_no_verdict(
@@ -304,8 +317,11 @@ def test_reports_say_how_far_models_agree(both: Path) -> None:
 
 
 def test_a_report_warns_where_one_name_means_two_models(both: Path, prompts: str, tmp_path: Path) -> None:
-    align(*settings(tmp_path / "out", prompts, "rewards.cs=toy", "rewards.cs.weights.a=7"))
+    align(*settings(tmp_path / "out", prompts, "rewards.cs=toy"))
     runs = [begin(str(place), Wanted()) for place in (both, tmp_path / "out")]
-    (warning,) = further_rewards(runs)
-    assert warning.startswith("reward_cs: ")
+    same, different = further_rewards(runs)
+    assert different.startswith("reward_cs: out and out have different reward models under this name")
+    assert same.startswith("reward_cs: ")
+    assert str(tmp_path / "out") in same
+    assert same.endswith("was selected by this reward model itself")
     assert [run.measured.further for run in runs] == [["reward_cs", "reward_short"]] * 2

@@ -97,6 +97,21 @@ def test_replicas_that_come_and_go_have_pods_that_do() -> None:
     assert groups["cpus"]["maxReplicas"] == 3, "pods that are shared with runners have room for all"
 
 
+def test_further_reward_models_have_pods_and_equal_ones_share_them() -> None:
+    more = ["rewards.My_big=vllm", "rewards.My_big.model=org/big", "rewards.My_big.replicas=2"]
+    same = ["rewards.same=vllm", "rewards.same.model=org/reward"]
+    _, settings, groups = rendered("align", *LARGE, *more, *same)
+    assert {name: g["maxReplicas"] for name, g in groups.items()} == {
+        "generator": 1,
+        "reward": 1,
+        "rewards-my-big": 2,
+        "cpus": 1,
+    }
+    run = build(settings)
+    assert [section.gpus for section in run.scorers.values()] == [1, 1, 1]
+    assert list(run.models) == ["generator", "reward", "rewards.My_big"]
+
+
 def test_secrets_accounts_and_nodes_stand_where_they_belong(tmp_path: Path) -> None:
     kube = tmp_path / "kube.yaml"
     kube.write_text(
