@@ -1,7 +1,7 @@
 """How a replica serves many runners at once: lists of requests come in, whatever has finished goes out.
 
 A call that returned when its slowest request did would make every runner wait for the longest response; one call
-per request costs the caller six times the CPU. So a client submits a list at any time, and collects.
+per request costs the caller six times the CPU. So a client gives a list at any time, and collects.
 """
 
 from __future__ import annotations
@@ -10,23 +10,24 @@ import asyncio
 import os
 import time
 import traceback
+import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from actors.protocol import BadRequest, EngineDead
 from actors.turns import Turns
 
 LINGER_S = (0.005, 0.5)
-LINGER_SHARE = 0.05
+LINGER_SHARE = 0.1
 """After the first reply, how long ``collect`` waits for more: this share of what a request takes here, within bounds.
 
 Every call costs both sides a millisecond or two of CPU, which a slow engine on the same cores would miss.
 """
 FORGET_S = 60.0
-"""A client that hasn't collected for so long is gone; what it wanted is dropped."""
+"""A client that hasn't collected for so long counts as gone: what it wanted is dropped, and its next box is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,20 @@ class Failure:
     retry: bool = False
 
 
+class Delivery(NamedTuple):
+    """What a client gets of a replica: finished replies by number, and how things stand there.
+
+    ``load``: requests of all clients there. ``turn``: whether it is the client's turn to be alone, with nothing there.
+    ``life``: names what holds the client's requests; another name says that those of before are lost. The process is
+    another one, or has taken the client for gone.
+    """
+
+    replies: list[tuple[int, Any]]
+    load: int
+    turn: bool
+    life: str
+
+
 @dataclass(slots=True)
 class _Box:
     done: deque[tuple[int, Any]] = field(default_factory=deque)
@@ -45,6 +60,7 @@ class _Box:
     tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     seen: float = field(default_factory=time.monotonic)
     collecting: int = 0
+    life: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 class Mailbox:
@@ -98,6 +114,10 @@ class Mailbox:
     def ready(self, client: str) -> bool:
         """Whether a client that wants to be alone is: nothing is in work, and nothing of the others will begin."""
         return self._turns.ready(client)
+
+    def life(self, client: str) -> str:
+        """Names the client's box. Another name says that whatever the client had here before is dropped."""
+        return self._boxes.setdefault(client, _Box()).life
 
     def leave(self, client: str) -> None:
         """The client is gone: what it still wanted is dropped."""

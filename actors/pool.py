@@ -16,6 +16,7 @@ one that is retired gets none, finishes what it has, and is let go.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -26,9 +27,16 @@ from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from actors import silence
-from actors.mailbox import Failure
+from actors.mailbox import Delivery, Failure
 
 WAIT_S = 1.0
+GATHER_S = 0.03
+"""How long the next call waits for requests that follow from the replies of the last one: their rewards take as long.
+
+A call costs both sides more than a millisecond of CPU each, whatever it carries.
+"""
+HOLD_S = 0.01
+"""How long requests that come while a call is out wait for others to go with them."""
 STICK = 1.25
 """A replica keeps its rows until its load exceeds this many times the least load (and ``SLACK`` more)."""
 SLACK = 8
@@ -67,8 +75,12 @@ class _Replica:
     alive: bool = True
     suspects: list[list[_Work]] = field(default_factory=list)
     on_trial: int = 0
+    life: str = ""
+    """Names what holds there what is in flight (see ``Delivery``); empty before it has said so."""
+    sent: asyncio.Future[None] | None = None
+    """The last call that took requests there beside an exchange."""
     retired: bool = False
-    loops: list[asyncio.Task[None]] = field(default_factory=list)
+    serving: asyncio.Task[None] | None = None
 
     @property
     def load(self) -> int:
@@ -132,7 +144,7 @@ class Pool:
                 self._attend(replica)
 
     def _attend(self, replica: _Replica) -> None:
-        replica.loops = [asyncio.create_task(self._guard(loop(replica))) for loop in (self._serve, self._send)]
+        replica.serving = asyncio.create_task(self._guard(self._serve(replica)))
 
     def follow(self, actors: Sequence[ActorHandle[Any]]) -> None:
         """Has replicas join that are new among ``actors``, and retires those that aren't there any more."""
@@ -157,9 +169,8 @@ class Pool:
             self._leave(replica)
 
     def _leave(self, replica: _Replica) -> None:
-        for loop in replica.loops:
-            loop.cancel()
-        if self._started:
+        if replica.serving is not None:
+            replica.serving.cancel()
             replica.actor.leave.remote(self._client)
 
     def submit(self, request: Any, row: str, on_reply: OnReply) -> None:
@@ -182,7 +193,7 @@ class Pool:
         """Stops listening. What is still out is dropped, and keeps nobody waiting."""
         for replica in self._replicas:
             self._leave(replica)
-        await asyncio.gather(*(loop for r in self._replicas for loop in r.loops), return_exceptions=True)
+        await asyncio.gather(*(r.serving for r in self._replicas if r.serving), return_exceptions=True)
 
     def _route(self) -> None:
         while self._waiting and (replica := self._pick(self._waiting[0].row)) is not None:
@@ -205,38 +216,65 @@ class Pool:
         self._home[row] = least
         return least
 
-    async def _send(self, replica: _Replica) -> None:
-        while True:
-            await replica.wake.wait()
-            replica.wake.clear()
-            batch, replica.outbox = replica.outbox, []
-            if batch and replica.alive:
-                try:
-                    await replica.actor.submit.remote(self._client, batch)
-                except RayActorError:
-                    replica.alive = False  # _serve sees the death too, and brings the requests back
-
     async def _serve(self, replica: _Replica) -> None:
         await self._begin(replica)
         while not replica.finished:
+            await self._gather(replica)
             try:
-                call = replica.actor.collect.remote(self._client, WAIT_S, replica.suspected)
-                replies, load, turn = await silence.answer(replica.actor, call, self._hang_s)
+                found = await self._exchange(replica)
             except RayActorError:
                 await self._revive(replica)
                 continue
-            if not replica.alive:
+            replica.life = replica.life or found.life
+            if found.life != replica.life:
                 await self._revive(replica)
                 continue
-            for number, reply in replies:
+            for number, reply in found.replies:
                 work = replica.in_flight.pop(number, None)
                 if work is not None:
                     self._deliver(work, reply)
-            replica.others = max(0, load - len(replica.in_flight))
-            if turn and not replica.in_flight:
+            replica.others = max(0, found.load - len(replica.in_flight))
+            if found.turn and not replica.in_flight:
                 self._try_suspects(replica)
             self._route()
         self._let_go(replica)
+
+    async def _gather(self, replica: _Replica) -> None:
+        """Waits for requests that the next call can take along: for a moment, as replies bring new ones.
+
+        Where there is nothing to ask for, so long as the load of others needn't be known.
+        """
+        if not replica.outbox and not replica.suspected:
+            replica.wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_S if replica.in_flight else WAIT_S):
+                    await replica.wake.wait()  # wait_for would miss a cancellation that comes with the wake
+
+    async def _exchange(self, replica: _Replica) -> Delivery:
+        """Gives what there is, and waits for replies if any are due. What comes meanwhile goes in a call of its own."""
+        batch, replica.outbox = replica.outbox, []
+        wait_s = WAIT_S if replica.in_flight or replica.suspected else 0.0
+        call = replica.actor.exchange.remote(self._client, batch, wait_s, replica.suspected)
+        sending = asyncio.create_task(self._send(replica))
+        try:
+            found: Delivery = await silence.answer(replica.actor, call, self._hang_s)
+            if replica.sent is not None:
+                await silence.answer(replica.actor, replica.sent, self._hang_s)
+            return found
+        finally:
+            sending.cancel()
+            replica.sent = None
+
+    async def _send(self, replica: _Replica) -> None:
+        while replica.sent is None or not replica.sent.exception():
+            await replica.wake.wait()
+            await asyncio.sleep(HOLD_S)
+            replica.wake.clear()
+            batch, replica.outbox = replica.outbox, []
+            if batch:
+                replica.sent = asyncio.ensure_future(replica.actor.submit.remote(self._client, batch))
+                replica.sent.add_done_callback(lambda sent: sent.cancelled() or sent.exception())  # seen
+                await asyncio.wait({replica.sent})
 
     def _deliver(self, work: _Work, reply: Any) -> None:
         work.failures += isinstance(reply, Failure)
@@ -258,7 +296,7 @@ class Pool:
 
     def _take_back(self, replica: _Replica) -> None:
         self.deaths += 1
-        replica.alive = False
+        replica.alive, replica.life = False, ""
         lost, replica.in_flight, replica.outbox = list(replica.in_flight.values()), {}, []
         alone, replica.on_trial = replica.on_trial == 1, 0
         for work in lost:
@@ -301,6 +339,7 @@ class Pool:
         One that is away (its machine is lost, say, and no other has room) is waited for as long as others are there.
         """
         deaths, tries, begun = 0, 0, time.monotonic()
+        heard = begun
         while True:
             try:
                 await silence.answer(replica.actor, replica.actor.start.remote(), self._load_s)
@@ -309,17 +348,19 @@ class Pool:
                 raise PoolLost(str(error.cause or error)) from error
             except RayActorError as error:
                 # unavailable is no death: Ray is at it, which takes its time on a busy node
-                deaths += not isinstance(error, ActorUnavailableError)
+                away = isinstance(error, ActorUnavailableError)
+                deaths += not away
                 replica.alive = False
+                if replica.in_flight:  # sent to it while it loaded; others are there, perhaps
+                    self._take_back(replica)
                 if deaths == self._attempts:
                     raise PoolLost(f"a replica did not come back: {error}") from error
                 wait_s = max(RESTART_S, self.node_wait_s)
                 if time.monotonic() > begun + wait_s and not any(r.alive and not r.retired for r in self._replicas):
                     raise ReplicasAway(f"a replica did not come back within {wait_s:g} s: {error}") from error
+                heard = silence.unreached(replica.actor, heard, self._hang_s) if away else time.monotonic()
             await asyncio.sleep(min(RESTART_PAUSE_S * 2**tries, MAX_PAUSE_S))
             tries += 1
-        if replica.in_flight and not replica.alive:  # sent to it while it loaded, before it died
-            self._take_back(replica)
         replica.alive = True
         self._route()
 

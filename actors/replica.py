@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Protocol
 
 from actors import watchdog
-from actors.mailbox import Mailbox
+from actors.mailbox import Delivery, Mailbox
 from pipeline.sections import GeneratorConfig, RewardConfig
 
 
@@ -58,13 +58,14 @@ class Replica(ABC):
         """Begins (number, request) pairs of a client."""
         self._mailbox.submit(client, requests)
 
-    async def collect(self, client: str, wait_s: float, alone: bool) -> tuple[list[tuple[int, Any]], int, bool]:
-        """The client's finished replies, how many requests of all clients are here, and whether it is its turn.
+    async def exchange(self, client: str, requests: list[tuple[int, Any]], wait_s: float, alone: bool) -> Delivery:
+        """Begins requests of a client, and waits up to ``wait_s`` for replies to these or earlier ones.
 
-        ``alone``: it wants a turn, in which nothing of the others begins.
+        ``alone``: the client wants a turn, in which nothing of the others begins.
         """
+        self._mailbox.submit(client, requests)
         replies = await self._mailbox.collect(client, wait_s, alone)
-        return replies, self._mailbox.load, self._mailbox.ready(client)
+        return Delivery(replies, self._mailbox.load, self._mailbox.ready(client), self._mailbox.life(client))
 
     async def leave(self, client: str) -> None:
         """The client is gone: what it still wanted is dropped."""

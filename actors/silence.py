@@ -7,6 +7,7 @@ a replica answers every call within seconds, with nothing if there is nothing ye
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from typing import Any
 
@@ -30,3 +31,16 @@ async def answer(actor: ActorHandle[Any], call: Awaitable[Any], limit: float | N
         return waiting.result()
     finally:
         waiting.cancel()
+
+
+def unreached(actor: ActorHandle[Any], since: float, limit: float | None) -> float:
+    """For one that no call has got through to since then: ends its process after twice ``limit`` seconds.
+
+    Whoever meets a process that stands still only now can't even connect to it, so that calls fail before they could
+    be found too long. Where Ray is just about to start the process somewhere, it does so anew. Returns since when it
+    is to be counted from now on (``time.monotonic``).
+    """
+    if limit is None or time.monotonic() < since + PATIENCE * limit:
+        return since
+    ray.kill(actor, no_restart=False)
+    return time.monotonic()

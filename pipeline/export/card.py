@@ -50,10 +50,10 @@ class Provenance:
     versions: Mapping[str, str]
 
 
-def card(found: Statistics, config: ExportConfig, threshold: float, source: Provenance) -> str:
-    """The whole text."""
+def card(found: Statistics, config: ExportConfig, threshold: float, source: Provenance, data: str) -> str:
+    """The whole text. ``data``: the name of what was written, another one for other data."""
     parts = [
-        _front_matter(found, config),
+        _front_matter(found, config, data),
         f"# {source.title}\n",
         _origin(source, found),
         "## Contents\n",
@@ -70,11 +70,17 @@ def card(found: Statistics, config: ExportConfig, threshold: float, source: Prov
     return "\n".join(parts)
 
 
-def _front_matter(found: Statistics, config: ExportConfig) -> str:
+def _front_matter(found: Statistics, config: ExportConfig, data: str) -> str:
+    """What the Hub and ``datasets`` read.
+
+    ``datasets`` keeps what it has loaded under a digest of these settings, not of the files or their place. Without a
+    name of the data among them, a second export would load as the first one.
+    """
     there = [name for name in config.formats if found.examples[name]]
     lines = ["---", *(["configs:"] if there else [])]
     for i, name in enumerate(there):
         lines += [f"- config_name: {name}", "  data_files:", "  - split: train", f"    path: {name}/*.parquet"]
+        lines += [f"  description: data {data}"]
         lines += ["  default: true"] if i == 0 else []
     most = max([found.examples[name] for name in there], default=0)
     lines += ["task_categories:", "- text-generation", "size_categories:", f"- {size_category(most)}"]

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipeline.export.card import Provenance, card
 from pipeline.export.examples import Example, Exporter, Statistics
+from pipeline.keys import digest
 from pipeline.sections import ExportConfig
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.messages import MESSAGES
@@ -57,7 +58,8 @@ def export(run: ScoredRows, config: ExportConfig, measure: Callable[[str], int],
             for name, examples in exporter.examples(row).items():
                 made[name] += examples
         files += _write(folder, shard, made, config.form)
-    text = card(exporter.statistics, config, exporter.threshold, provenance)
+    data = digest(part for file in files for part in (file.name, file.blake2b)).hex()
+    text = card(exporter.statistics, config, exporter.threshold, provenance, data)
     files.append(folder.write(f"{PLACE}/README.md", text.encode()))
     folder.write_json("export.json", _record(run, config, exporter, files))
     return exporter.statistics

@@ -51,7 +51,7 @@ class Actor:
 
     def __init__(self, answer: Callable[[Any], Awaitable[Any]]) -> None:
         self._mailbox = mailbox.Mailbox(answer)
-        self.start, self.submit, self.collect = Remote(self._start), Remote(self._submit), Remote(self._collect)
+        self.start, self.submit, self.exchange = Remote(self._start), Remote(self._submit), Remote(self._exchange)
         self.leave = Remote(self._leave)
 
     async def _start(self) -> None:
@@ -61,10 +61,13 @@ class Actor:
         await asyncio.sleep(CALL_S)
         self._mailbox.submit(client, requests)
 
-    async def _collect(self, client: str, wait_s: float, alone: bool) -> tuple[list[tuple[int, Any]], int, bool]:
+    async def _exchange(
+        self, client: str, requests: list[tuple[int, Any]], wait_s: float, alone: bool
+    ) -> mailbox.Delivery:
+        await self._submit(client, requests)
         replies = await self._mailbox.collect(client, wait_s, alone)
         await asyncio.sleep(CALL_S)
-        return replies, self._mailbox.load, self._mailbox.ready(client)
+        return mailbox.Delivery(replies, self._mailbox.load, self._mailbox.ready(client), self._mailbox.life(client))
 
     async def _leave(self, client: str) -> None:
         self._mailbox.leave(client)

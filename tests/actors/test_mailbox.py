@@ -80,6 +80,24 @@ def test_what_a_vanished_client_wanted_is_dropped(monkeypatch: pytest.MonkeyPatc
     asyncio.run(run())
 
 
+def test_a_client_that_comes_back_can_tell_that_it_was_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that stood still for a while waits for every reply; silence would have it wait for ever."""
+    monkeypatch.setattr(mailbox, "FORGET_S", 0.05)
+
+    async def run() -> None:
+        box = Mailbox(work)
+        box.submit("slow", [(0, 30.0)])
+        await box.collect("slow", 0.01)
+        life = box.life("slow")
+        await box.collect("slow", 0.01)
+        assert box.life("slow") == life
+        await asyncio.sleep(0.1)
+        assert await box.collect("other", 0.01) == []
+        assert (box.load, box.life("slow") == life, box.life("other") == life) == (0, False, False)
+
+    asyncio.run(run())
+
+
 def test_a_dead_engine_ends_the_process_so_that_ray_starts_a_new_one() -> None:
     code = (
         "import asyncio\nfrom actors.mailbox import Mailbox\nfrom actors.protocol import EngineDead\n"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
-from actors.mailbox import Failure, Mailbox
+from actors.mailbox import Delivery, Failure, Mailbox
 from actors.pool import Pool, PoolLost, ReplicasAway
 
 GIVEN_UP = Failure("ReplicaDied", "its replica died on every try, the last time with nothing else there")
@@ -26,7 +26,7 @@ class Remote:
 
 
 class FakeActor:
-    """A replica in this process. ``hold``: answers nothing until released. ``dies``: at these collect calls.
+    """A replica in this process. ``hold``: answers nothing until released. ``dies``: at so many exchanges.
 
     ``away``: so many calls of ``start`` end in ``absence``; ``dies_loading``: in death while it loads. ``frozen``: the
     method that isn't answered until somebody kills it.
@@ -51,19 +51,24 @@ class FakeActor:
         self._dies, self._broken = dies, broken
         self._dies_loading, self._poison = dies_loading, poison
         self.seen: list[Any] = []
-        self.starts = self._life = 0
+        self.starts = self.calls = self._life = 0
         self._met: dict[str, int] = {}
         self._new_mailbox()
-        self.start, self.submit, self.collect = Remote(self._start), Remote(self._submit), Remote(self._collect)
+        self.start, self.submit, self.exchange = Remote(self._start), Remote(self._called), Remote(self._exchange)
         self.leave = Remote(self._leave)
 
     def _new_mailbox(self) -> None:
         self._life += 1
         self.mailbox = Mailbox(self._answer)
 
+    def replace(self) -> None:
+        """Another process is there, and nobody was told."""
+        self._new_mailbox()
+        self._met.clear()
+
     def kill(self) -> None:
         """As Ray does it: what was called raises, and the next process is in order."""
-        self._frozen = ""
+        self._frozen, self._away = "", 0
         self._new_mailbox()
         self._met.clear()
         self._killed.set()
@@ -77,6 +82,8 @@ class FakeActor:
         await self._open.wait()
         if request == "flaky" and self.seen.count("flaky") < 3:
             raise RuntimeError("not yet")
+        if request == "endless":
+            await asyncio.sleep(60.0)
         if request == self._poison:
             self._new_mailbox()
         if self._poison:
@@ -98,6 +105,10 @@ class FakeActor:
             self._met.clear()
             raise ActorDiedError
 
+    async def _called(self, client: str, requests: list[tuple[int, Any]]) -> None:
+        self.calls += 1
+        await self._submit(client, requests)
+
     async def _submit(self, client: str, requests: list[tuple[int, Any]]) -> None:
         self.seen += [request for _, request in requests]
         self._met.setdefault(client, self._life)
@@ -106,8 +117,11 @@ class FakeActor:
     async def _leave(self, client: str) -> None:
         self.mailbox.leave(client)
 
-    async def _collect(self, client: str, wait_s: float, alone: bool) -> Any:
-        await self._freeze("collect")
+    async def _exchange(self, client: str, requests: list[tuple[int, Any]], wait_s: float, alone: bool) -> Any:
+        self.calls += 1
+        if requests:
+            await self._submit(client, requests)
+        await self._freeze("exchange")
         if self._dies and self.seen:
             self._dies -= 1
             self._new_mailbox()
@@ -117,7 +131,7 @@ class FakeActor:
         if self._met.setdefault(client, self._life) != self._life:
             self._met[client] = self._life
             raise ActorDiedError
-        return replies, self.mailbox.load, self.mailbox.ready(client)
+        return Delivery(replies, self.mailbox.load, self.mailbox.ready(client), self.mailbox.life(client))
 
     def release(self) -> None:
         """Lets everything held so far go."""
@@ -150,6 +164,95 @@ def test_every_request_gets_its_reply() -> None:
         return replies
 
     assert sorted(drive(main)) == sorted(f"reply to {i}" for i in range(50))
+
+
+@pytest.mark.parametrize("width", [1, 8])
+def test_what_follows_from_replies_goes_along_with_the_next_call(width: int) -> None:
+    """Chains: each reply brings a request, a moment later. That costs a call per turn, whatever else is there."""
+
+    async def main() -> tuple[int, int]:
+        actor, ended = FakeActor(), []
+        pool = pool_of([actor])
+
+        def go_on(chain: int, step: int) -> None:
+            if step == 10:
+                ended.append(chain)
+            else:
+                later = asyncio.get_running_loop().call_later
+                pool.submit((chain, step), f"row {chain}", lambda _: later(0.005, go_on, chain, step + 1))
+
+        pool.submit("endless", "another row", lambda _: None)
+        for chain in range(width):
+            go_on(chain, 0)
+        await until(lambda: len(ended) == width)
+        await pool.close()
+        return len(actor.seen), actor.calls
+
+    seen, calls = drive(main)
+    assert seen == 10 * width + 1
+    assert 10 <= calls <= 13
+
+
+def test_what_comes_while_a_call_is_out_does_not_wait_for_it() -> None:
+    async def main() -> list[Any]:
+        actor, replies = FakeActor(hold=True), []
+        pool = pool_of([actor])
+        pool.submit("first", "row", replies.append)
+        await until(lambda: actor.seen == ["first"])
+        pool.submit("second", "row", replies.append)
+        await until(lambda: actor.seen == ["first", "second"])
+        assert replies == []
+        actor.release()
+        await until(lambda: len(replies) == 2)
+        await pool.close()
+        return replies
+
+    assert sorted(drive(main)) == ["reply to first", "reply to second"]
+
+
+def test_what_a_process_had_that_was_replaced_unseen_is_sent_again() -> None:
+    """The new one answers calls as the old one did, but knows of nothing."""
+
+    async def main() -> tuple[list[Any], Pool]:
+        actor, replies = FakeActor(hold=True), []
+        pool = pool_of([actor])
+        pool.submit(1, "row", replies.append)
+        await until(lambda: actor.seen == [1])
+        await asyncio.sleep(0.2)
+        actor.replace()
+        actor.release()
+        await until(lambda: len(replies) == 1)
+        await pool.close()
+        return replies, pool
+
+    replies, pool = drive(main)
+    assert (replies, pool.deaths, pool.resent) == (["reply to 1"], 1, 1)
+
+
+def test_a_runner_that_stood_still_sends_again_what_its_replica_forgot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.mailbox.FORGET_S", 0.3)
+
+    async def main() -> tuple[list[Any], Pool]:
+        actor, replies = FakeActor(hold=True), []
+        pool = pool_of([actor])
+        pool.submit(1, "row", replies.append)
+        await until(lambda: actor.seen == [1])
+        await asyncio.sleep(0.2)
+
+        async def late(*arguments: Any) -> Any:
+            await asyncio.sleep(0.6)
+            return await actor._exchange(*arguments)
+
+        actor.exchange = Remote(late)
+        await asyncio.sleep(0.5)
+        await actor.mailbox.collect("another client", 0.01)
+        actor.release()
+        await until(lambda: len(replies) == 1)
+        await pool.close()
+        return replies, pool
+
+    replies, pool = drive(main)
+    assert (replies, pool.resent) == (["reply to 1"], 1)
 
 
 def test_a_row_stays_where_its_prefix_is_unless_that_replica_is_busier() -> None:
@@ -371,7 +474,7 @@ def test_a_machine_may_take_longer_to_join_where_that_is_said(monkeypatch: pytes
     assert drive(main) == ["reply to q"]
 
 
-@pytest.mark.parametrize("method", ["start", "collect"])
+@pytest.mark.parametrize("method", ["start", "exchange"])
 def test_a_replica_that_stands_still_is_ended_from_outside(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """Its own watchdog stands still with it."""
     kills: list[bool] = []
@@ -385,7 +488,7 @@ def test_a_replica_that_stands_still_is_ended_from_outside(monkeypatch: pytest.M
 
     async def main() -> tuple[list[str], Pool]:
         replies: list[str] = []
-        limits = {"hang_s": None, "load_s": None} | {{"start": "load_s", "collect": "hang_s"}[method]: 0.05}
+        limits = {"hang_s": None, "load_s": None} | {{"start": "load_s", "exchange": "hang_s"}[method]: 0.05}
         pool = Pool([FakeActor(frozen=method)], "client", 100, 3, **limits)  # type: ignore[list-item]
         for i in range(5):
             pool.submit(i, "row", replies.append)
@@ -398,10 +501,43 @@ def test_a_replica_that_stands_still_is_ended_from_outside(monkeypatch: pytest.M
     assert (kills, pool.deaths, pool.resent) == ([False], 1, 5)
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_replica_that_stands_still_before_anyone_has_reached_it_is_ended_too(
+    monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """Ray can't connect to it then, and says so: no call is ever found too long. Others take what it was sent."""
+    kills: list[bool] = []
+
+    def kill(actor: FakeActor, no_restart: bool) -> None:
+        kills.append(no_restart)
+        actor.kill()
+
+    monkeypatch.setattr("ray.kill", kill)
+    monkeypatch.setattr("actors.pool.RESTART_PAUSE_S", 0.001)
+    monkeypatch.setattr("actors.pool.MAX_PAUSE_S", 0.01)
+
+    async def main() -> tuple[list[str], int]:
+        replies: list[str] = []
+        frozen = FakeActor(away=10**6, absence=ActorUnavailableError("connection attempt timed out", None))
+        pool = Pool([frozen, *[FakeActor()] * others], "client", 100, 3, hang_s=0.1)  # type: ignore[list-item]
+        for i in range(5):
+            pool.submit(i, f"row {i}", replies.append)
+        await until(lambda: len(replies) == 5)
+        kills_then = len(kills)
+        await until(lambda: bool(kills))
+        await pool.close()
+        return replies, kills_then
+
+    replies, kills_then = drive(main)
+    assert sorted(replies) == [f"reply to {i}" for i in range(5)]
+    assert kills == [False]
+    assert kills_then == (0 if others else 1)
+
+
 def test_without_a_limit_a_replica_may_be_silent() -> None:
     async def main() -> list[str]:
         replies: list[str] = []
-        actor = FakeActor(frozen="collect")
+        actor = FakeActor(frozen="exchange")
         pool = pool_of([actor])
         pool.submit(1, "row", replies.append)
         await asyncio.sleep(0.3)

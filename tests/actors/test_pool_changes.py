@@ -33,7 +33,7 @@ def test_a_retired_replica_finishes_what_it_has_and_gets_no_more() -> None:
         goes.release()
         await until(lambda: pool.settled)
         assert len(replies) == 4
-        goes.collect = None  # type: ignore[assignment]  # nobody may ask it any more
+        goes.exchange = None  # type: ignore[assignment]  # nobody may ask it any more
         stays.release()
         await until(lambda: len(replies) == 16)
         assert (len(goes.seen), len(set(replies)), pool.resent, pool.deaths, pool.lost) == (4, 16, 0, 0, None)
@@ -50,7 +50,7 @@ def test_an_idle_replica_is_let_go_at_once() -> None:
         await until(lambda: goes.starts == 1 and "client" in goes.mailbox._boxes)
         pool.follow([stays])
         assert pool.settled
-        goes.collect = None  # type: ignore[assignment]  # nobody may ask it any more
+        goes.exchange = None  # type: ignore[assignment]  # nobody may ask it any more
         await until(lambda: "client" not in goes.mailbox._boxes)
         await asyncio.sleep(0.1)
         assert pool.lost is None

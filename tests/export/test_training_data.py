@@ -116,6 +116,20 @@ def test_plain_text_is_what_trl_documents(tmp_path: Path) -> None:
     assert record["without"]["candidates"] == {"no_text": 1}
 
 
+def test_other_data_are_never_taken_from_the_cache(tmp_path: Path) -> None:
+    """``datasets`` tells local data sets apart by their card alone."""
+
+    def pairs(out: Path, **settings: Any) -> list[str]:
+        export(Finished(Folder(str(out))), ExportConfig(**settings), len, SOURCE)  # type: ignore[arg-type]
+        data = load_dataset(str(out / "export"), "pairs", split="train", cache_dir=str(tmp_path / "cache"))
+        return [str(name) for name in data["id"]]
+
+    assert pairs(tmp_path / "a") == ["r0", "r1", "r3"]
+    assert pairs(tmp_path / "b", margin=0.75) == ["r0", "r3"]
+    assert pairs(tmp_path / "a", margin=2.5) == ["r0"]
+    assert pairs(tmp_path / "b", margin=0.75) == ["r0", "r3"]
+
+
 def test_rows_that_give_nothing_are_counted_by_reason(tmp_path: Path) -> None:
     data, record = exported(tmp_path, margin=0.75)
     assert record["without"] == {"pairs": {"margin": 1, "tie": 1}, "sft": {"blank": 1}}

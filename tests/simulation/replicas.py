@@ -10,6 +10,7 @@ from typing import Any
 
 from ray.exceptions import ActorDiedError
 
+from actors.mailbox import Delivery
 from actors.roster import Posted
 from actors.turns import Turns
 
@@ -65,7 +66,7 @@ class Replica:
         self.repeated = 0
         self.ended = False
         """Whether it was ended for good, so that nobody may ask it anything."""
-        self.start, self.submit, self.collect = _Method(self._start), _Method(self._submit), _Method(self._collect)
+        self.start, self.submit, self.exchange = _Method(self._start), _Method(self._submit), _Method(self._exchange)
         self.leave = _Method(self._leave)
 
     def die(self) -> None:
@@ -138,7 +139,9 @@ class Replica:
         self._turns.ask(client, False)
         self._admit()
 
-    async def _collect(self, client: str, wait_s: float, alone: bool) -> tuple[list[tuple[int, Any]], int, bool]:
+    async def _exchange(self, client: str, requests: list[tuple[int, Any]], wait_s: float, alone: bool) -> Delivery:
+        if requests:
+            await self._submit(client, requests)
         life, loop = self._life, asyncio.get_running_loop()
         if self._down():
             raise ActorDiedError
@@ -159,4 +162,4 @@ class Replica:
         if life != self._life:
             raise ActorDiedError
         replies, box.done = box.done, []
-        return replies, self._turns.in_work + len(self._held), self._turns.ready(client)
+        return Delivery(replies, self._turns.in_work + len(self._held), self._turns.ready(client), str(self._life))
