@@ -80,7 +80,7 @@ class _Replica:
     sent: asyncio.Future[None] | None = None
     """The last call that took requests there beside an exchange."""
     retired: bool = False
-    loop: asyncio.Task[None] | None = None
+    serving: asyncio.Task[None] | None = None
 
     @property
     def load(self) -> int:
@@ -144,7 +144,7 @@ class Pool:
                 self._attend(replica)
 
     def _attend(self, replica: _Replica) -> None:
-        replica.loop = asyncio.create_task(self._guard(self._serve(replica)))
+        replica.serving = asyncio.create_task(self._guard(self._serve(replica)))
 
     def follow(self, actors: Sequence[ActorHandle[Any]]) -> None:
         """Has replicas join that are new among ``actors``, and retires those that aren't there any more."""
@@ -169,8 +169,8 @@ class Pool:
             self._leave(replica)
 
     def _leave(self, replica: _Replica) -> None:
-        if replica.loop is not None:
-            replica.loop.cancel()
+        if replica.serving is not None:
+            replica.serving.cancel()
             replica.actor.leave.remote(self._client)
 
     def submit(self, request: Any, row: str, on_reply: OnReply) -> None:
@@ -193,7 +193,7 @@ class Pool:
         """Stops listening. What is still out is dropped, and keeps nobody waiting."""
         for replica in self._replicas:
             self._leave(replica)
-        await asyncio.gather(*(r.loop for r in self._replicas if r.loop is not None), return_exceptions=True)
+        await asyncio.gather(*(r.serving for r in self._replicas if r.serving), return_exceptions=True)
 
     def _route(self) -> None:
         while self._waiting and (replica := self._pick(self._waiting[0].row)) is not None:

@@ -64,9 +64,9 @@ class Replica:
         self._up_at = 0.0
         self._turns, self._held = Turns(), list[_Request]()
         self.repeated = 0
-        self.start, self.submit, self.exchange = _Method(self._start), _Method(self._submit), _Method(self._exchange)
         self.ended = False
         """Whether it was ended for good, so that nobody may ask it anything."""
+        self.start, self.submit, self.exchange = _Method(self._start), _Method(self._submit), _Method(self._exchange)
         self.leave = _Method(self._leave)
 
     def die(self) -> None:
