@@ -7,13 +7,12 @@ per request costs the caller six times the CPU. So a client gives a list at any 
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import time
 import traceback
+import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,7 +27,7 @@ LINGER_SHARE = 0.1
 Every call costs both sides a millisecond or two of CPU, which a slow engine on the same cores would miss.
 """
 FORGET_S = 60.0
-"""A client that hasn't collected for so long counts as gone: what it wanted is dropped. One that comes back is told."""
+"""A client that hasn't collected for so long counts as gone: what it wanted is dropped, and its next box is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,8 @@ class Delivery(NamedTuple):
     """What a client gets of a replica: finished replies by number, and how things stand there.
 
     ``load``: requests of all clients there. ``turn``: whether it is the client's turn to be alone, with nothing there.
-    ``life``: names the replica's process, so that a client that was away can tell that it is another one by now.
+    ``life``: names what holds the client's requests; another name says that those of before are lost. The process is
+    another one, or has taken the client for gone.
     """
 
     replies: list[tuple[int, Any]]
@@ -60,6 +60,7 @@ class _Box:
     tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     seen: float = field(default_factory=time.monotonic)
     collecting: int = 0
+    life: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 class Mailbox:
@@ -71,7 +72,6 @@ class Mailbox:
         self._held: list[tuple[str, int, Any]] = []
         self._turns = Turns()
         self._usual_s = 0.0
-        self._patient_until = 0.0
         self.served = 0
 
     @property
@@ -115,18 +115,17 @@ class Mailbox:
         """Whether a client that wants to be alone is: nothing is in work, and nothing of the others will begin."""
         return self._turns.ready(client)
 
-    @contextmanager
-    def patient(self) -> Iterator[None]:
-        """While the model loads, which clients wait for before they collect: none of them counts as gone."""
-        self._patient_until = math.inf
-        try:
-            yield
-        finally:
-            self._patient_until = time.monotonic()
+    def life(self, client: str) -> str:
+        """Names the client's box. Another name says that whatever the client had here before is dropped."""
+        return self._boxes.setdefault(client, _Box()).life
 
     def leave(self, client: str) -> None:
         """The client is gone: what it still wanted is dropped."""
-        self._drop(client, self._boxes.pop(client, _Box()))
+        self._held = [held for held in self._held if held[0] != client]
+        for task in list(self._boxes.pop(client, _Box()).tasks.values()):
+            task.cancel()
+        self._turns.ask(client, False)
+        self._admit()
 
     def close(self) -> None:
         """Drops every request that has no reply yet."""
@@ -175,20 +174,7 @@ class Mailbox:
             traceback.print_exc()
             return Failure(type(error).__name__, str(error), retry=True)
 
-    def _drop(self, client: str, box: _Box) -> list[int]:
-        """Ends what the client wanted, and says which requests that were."""
-        held = [number for whose, number, _ in self._held if whose == client]
-        self._held = [waiting for waiting in self._held if waiting[0] != client]
-        tasks, box.tasks = box.tasks, {}
-        for task in tasks.values():
-            task.cancel()
-        self._turns.ask(client, False)
-        self._admit()
-        return [*tasks, *held]
-
     def _forget(self) -> None:
-        now = time.monotonic()
-        for client, box in list(self._boxes.items()):
-            if not box.collecting and now - max(box.seen, self._patient_until) > FORGET_S:
-                lost = Failure("Forgotten", f"its runner asked for no reply for {FORGET_S:g} s", retry=True)
-                box.done += [(number, lost) for number in self._drop(client, box)]
+        gone = [c for c, b in self._boxes.items() if not b.collecting and time.monotonic() - b.seen > FORGET_S]
+        for client in gone:
+            self.leave(client)

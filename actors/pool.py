@@ -73,7 +73,7 @@ class _Replica:
     suspects: list[list[_Work]] = field(default_factory=list)
     on_trial: int = 0
     life: str = ""
-    """Names the process that has what is in flight; empty before it has said so."""
+    """Names what holds there what is in flight (see ``Delivery``); empty before it has said so."""
     sent: asyncio.Future[None] | None = None
     """The last call that took requests there beside an exchange."""
 

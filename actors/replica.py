@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 import time
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Protocol
@@ -38,7 +37,7 @@ class Replica(ABC):
     def __init__(self, config: GeneratorConfig | RewardConfig, log: str) -> None:
         _log_to(log)
         self._limits = config
-        self._mailbox, self._life = Mailbox(self._serve), uuid.uuid4().hex
+        self._mailbox = Mailbox(self._serve)
         self._starting: asyncio.Task[dict[str, Any]] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._answering = 0
@@ -65,7 +64,7 @@ class Replica(ABC):
         """
         self._mailbox.submit(client, requests)
         replies = await self._mailbox.collect(client, wait_s, alone)
-        return Delivery(replies, self._mailbox.load, self._mailbox.ready(client), self._life)
+        return Delivery(replies, self._mailbox.load, self._mailbox.ready(client), self._mailbox.life(client))
 
     async def leave(self, client: str) -> None:
         """The client is gone: what it still wanted is dropped."""
@@ -90,9 +89,8 @@ class Replica(ABC):
     async def _start(self) -> dict[str, Any]:
         watchdog.arm(self._limits.load_s)
         try:
-            with self._mailbox.patient():
-                self._engine, self._answer = self.build()
-                return await self._engine.start()
+            self._engine, self._answer = self.build()
+            return await self._engine.start()
         finally:
             watchdog.disarm()
             self._watching = asyncio.create_task(watchdog.watch(self._limits.hang_s, self._progress))

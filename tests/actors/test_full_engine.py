@@ -66,7 +66,7 @@ class Actor:
         await self._submit(client, requests)
         replies = await self._mailbox.collect(client, wait_s, alone)
         await asyncio.sleep(CALL_S)
-        return mailbox.Delivery(replies, self._mailbox.load, self._mailbox.ready(client), "only")
+        return mailbox.Delivery(replies, self._mailbox.load, self._mailbox.ready(client), self._mailbox.life(client))
 
     async def _leave(self, client: str) -> None:
         self._mailbox.leave(client)

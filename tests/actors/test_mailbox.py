@@ -80,53 +80,20 @@ def test_what_a_vanished_client_wanted_is_dropped(monkeypatch: pytest.MonkeyPatc
     asyncio.run(run())
 
 
-def test_a_client_that_comes_back_is_told_what_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_comes_back_can_tell_that_it_was_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """A runner that stood still for a while waits for every reply; silence would have it wait for ever."""
     monkeypatch.setattr(mailbox, "FORGET_S", 0.05)
 
     async def run() -> None:
         box = Mailbox(work)
-        box.submit("slow", [(0, 0.0), (1, 30.0), (2, 30.0)])
+        box.submit("slow", [(0, 30.0)])
+        await box.collect("slow", 0.01)
+        life = box.life("slow")
+        await box.collect("slow", 0.01)
+        assert box.life("slow") == life
         await asyncio.sleep(0.1)
         assert await box.collect("other", 0.01) == []
-        assert box.load == 0
-        replies = dict(await gather(box, "slow", 3))
-        assert replies[0] == 0.0
-        assert [(replies[i].error_type, replies[i].retry) for i in (1, 2)] == [("Forgotten", True)] * 2
-        box.submit("slow", [(3, 0.0)])
-        assert await gather(box, "slow", 1) == [(3, 0.0)]
-
-    asyncio.run(run())
-
-
-def test_held_requests_of_a_client_that_comes_back_are_told_of_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run() -> None:
-        box = Mailbox(work)
-        box.submit("ours", [(0, 30.0)])
-        await box.collect("ours", 0.0, alone=True)
-        box.submit("theirs", [(7, 0.0)])  # held: the others are alone
-        monkeypatch.setattr(mailbox, "FORGET_S", 0.05)
-        await asyncio.sleep(0.1)
-        await box.collect("ours", 0.0, alone=True)
-        ((number, reply),) = await gather(box, "theirs", 1)
-        assert (number, reply.error_type) == (7, "Forgotten")
-
-    asyncio.run(run())
-
-
-def test_nobody_is_gone_while_the_model_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailbox, "FORGET_S", 0.2)
-
-    async def run() -> None:
-        box = Mailbox(work)
-        with box.patient():
-            for client in "ab":
-                box.submit(client, [(0, 0.6)])
-            await asyncio.sleep(0.4)
-            box.submit("late", [])
-        assert await box.collect("late", 0.0) == []
-        for client in "ab":
-            assert await gather(box, client, 1) == [(0, 0.6)]
+        assert (box.load, box.life("slow") == life, box.life("other") == life) == (0, False, False)
 
     asyncio.run(run())
 

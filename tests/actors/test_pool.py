@@ -131,7 +131,7 @@ class FakeActor:
         if self._met.setdefault(client, self._life) != self._life:
             self._met[client] = self._life
             raise ActorDiedError
-        return Delivery(replies, self.mailbox.load, self.mailbox.ready(client), str(self._life))
+        return Delivery(replies, self.mailbox.load, self.mailbox.ready(client), self.mailbox.life(client))
 
     def release(self) -> None:
         """Lets everything held so far go."""
@@ -227,6 +227,32 @@ def test_what_a_process_had_that_was_replaced_unseen_is_sent_again() -> None:
 
     replies, pool = drive(main)
     assert (replies, pool.deaths, pool.resent) == (["reply to 1"], 1, 1)
+
+
+def test_a_runner_that_stood_still_sends_again_what_its_replica_forgot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.mailbox.FORGET_S", 0.3)
+
+    async def main() -> tuple[list[Any], Pool]:
+        actor, replies = FakeActor(hold=True), []
+        pool = pool_of([actor])
+        pool.submit(1, "row", replies.append)
+        await until(lambda: actor.seen == [1])
+        await asyncio.sleep(0.2)
+
+        async def late(*arguments: Any) -> Any:
+            await asyncio.sleep(0.6)
+            return await actor._exchange(*arguments)
+
+        actor.exchange = Remote(late)
+        await asyncio.sleep(0.5)
+        await actor.mailbox.collect("another client", 0.01)
+        actor.release()
+        await until(lambda: len(replies) == 1)
+        await pool.close()
+        return replies, pool
+
+    replies, pool = drive(main)
+    assert (replies, pool.resent) == (["reply to 1"], 1)
 
 
 def test_a_row_stays_where_its_prefix_is_unless_that_replica_is_busier() -> None:
