@@ -69,8 +69,10 @@ def submit(client: JobSubmissionClient, entrypoint: str, folder: Path, job: str,
             client.submit_job(entrypoint=entrypoint, runtime_env=runtime, submission_id=job, metadata=dict(metadata))
             return
         except (RuntimeError, OSError, ValueError) as error:
-            if YOUNG not in str(error) or time.monotonic() > until:
-                raise RunFailed(f"the cluster at {client.get_address()} took no job: {error}") from None
+            young = YOUNG in str(error)
+            if not young or time.monotonic() > until:
+                hint = "; dashboard_agent.log on its head says why that has none (a port in use, say)" if young else ""
+                raise RunFailed(f"the cluster at {client.get_address()} took no job: {error}{hint}") from None
         time.sleep(AGAIN_S)
 
 
