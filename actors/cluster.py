@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -18,9 +18,12 @@ from actors.footprint import gpu_memory, least_memory
 from actors.generator import Generator
 from actors.needs import need_of
 from actors.replica import Replica
+from actors.replica_set import ReplicaSet, end
 from actors.reward_model import RewardModel
 from actors.room import GIB, NEGLIGIBLE, Need, Room, place, replica_keys, runners, shortage
+from actors.roster import Roster
 from pipeline.errors import ConfigError, RunFailed
+from pipeline.plugin_sections import kind_of, replicas_name
 from pipeline.sections import ClusterConfig, GeneratorConfig, RewardConfig
 
 ENVIRONMENT = {
@@ -30,12 +33,12 @@ ENVIRONMENT = {
 }
 NODES_S = 1.0
 """How often it is looked whether nodes that were asked for have joined."""
-STOP_S = 30.0
 STATS_S = 5.0
 FREE_S = 10.0
 """How long resources that others hold may take to become free: those of a killed run do so in a moment."""
 ANSWER_S = 10.0
 ACTORS: dict[str, type[Replica]] = {"generator": Generator, "critic": Generator, "reward": RewardModel}
+"""By kind (see ``kind_of``)."""
 Models = Mapping[str, GeneratorConfig | RewardConfig]
 """Sections by name, as ``RunConfig.models`` gives them."""
 
@@ -45,8 +48,8 @@ class Cluster:
 
     def __init__(self, config: ClusterConfig, actors: Mapping[str, type[Replica]] = ACTORS) -> None:
         self._config, self._actors = config, actors
-        self._replicas: dict[str, list[ActorHandle[Any]]] = {}
-        self._needs: dict[str, list[Need]] = {}
+        self._sets: dict[str, ReplicaSet] = {}
+        self._version = 0
         self._ours = False
 
     def __enter__(self) -> Cluster:
@@ -80,11 +83,10 @@ class Cluster:
         self, kind: str, config: GeneratorConfig | RewardConfig, logs: str
     ) -> tuple[list[ActorHandle[Any]], list[str]]:
         """The actors of a generator or reward model, started if need be, and the paths of their logs."""
-        name = f"{kind} {config!r}"
-        paths = [f"{logs}/{kind}-{i}.log" for i in range(config.replicas)]
-        if name not in self._replicas:
+        name = replicas_name(kind, config)
+        if name not in self._sets:
             need = self._need(kind, config)
-            actor = ray.remote(self._actors[kind]).options(
+            actor = ray.remote(self._actors[kind_of(kind)]).options(
                 num_gpus=need.gpus,
                 num_cpus=need.cpus,
                 resources=dict(need.resources) or None,
@@ -92,9 +94,34 @@ class Cluster:
                 max_task_retries=0,
                 max_concurrency=1000,
             )
-            self._replicas[name] = [actor.remote(config, path) for path in paths]
-            self._needs[name] = [need] * config.replicas
-        return self._replicas[name], paths
+            self._sets[name] = ReplicaSet(actor, config, need, f"{logs}/{kind}")
+        found = self._sets[name]
+        return found.actors, found.logs
+
+    def resize(self, kind: str, config: GeneratorConfig | RewardConfig, number: int) -> None:
+        """Begins or retires replicas that are there (see ``replicas``) until so many get requests."""
+        self._version += 1
+        self._sets[replicas_name(kind, config)].resize(number, self._version)
+
+    def size(self, kind: str, config: GeneratorConfig | RewardConfig) -> int:
+        """How many replicas of a model there are that are not retired; 0 before they are first asked for."""
+        found = self._sets.get(replicas_name(kind, config))
+        return found.size if found else 0
+
+    def admit(self) -> None:
+        """Puts on the roster what has got a place on a machine since the last call."""
+        self._version += sum(found.admit() for found in self._sets.values())
+
+    def roster(self, models: Models) -> Roster | None:
+        """The replicas that get requests, of those models whose number changes; None if there is no such model."""
+        elastic = {kind: replicas_name(kind, config) for kind, config in models.items() if config.elastic}
+        actors = {kind: self._sets[name].actors for kind, name in elastic.items() if name in self._sets}
+        return Roster(self._version, actors) if elastic else None
+
+    def dismiss(self, version: int | None = None) -> None:
+        """Ends the retired replicas that a roster, by default the one of now, and later ones don't have."""
+        for found in self._sets.values():
+            found.dismiss(self._version if version is None else version)
 
     def check_room(self, models: Models) -> None:
         """Raises, where Ray would wait for ever, unless the cluster has room within ``cluster.node_wait_s``.
@@ -128,14 +155,30 @@ class Cluster:
             place(rooms, [need])  # one whose node was lost may have nowhere to go now
         return max(1, min(most, runners(rooms, self._runner())))
 
+    def room(self, kind: str, models: Models, runners: int) -> int:
+        """How many more replicas of a model could begin now, beside all others and so many runners.
+
+        Where nodes may come, as many as there may be: they ask for them.
+        """
+        config, need = models[kind], self._need(kind, models[kind])
+        if self._config.node_wait_s > 0:
+            return config.bounds.max
+        rooms, free = _rooms(), ray.available_resources()
+        for other in [*self._new(models), *self._held(), *[self._runner()] * runners]:
+            place(rooms, [other])
+        left = [int((free.get(name, 0.0) + NEGLIGIBLE) / amount) for name, amount in need.bundle.items()]
+        most, fitting = min(left, default=config.bounds.max), 0
+        while fitting < most and place(rooms, [need]) is None:
+            fitting += 1
+        return fitting
+
     def _new(self, models: Models) -> list[Need]:
-        """What replicas take that are yet to be started."""
-        named = ((f"{kind} {config!r}", kind, config) for kind, config in models.items())
-        found = [[self._need(kind, c)] * c.replicas for name, kind, c in named if name not in self._replicas]
-        return [need for needs in found for need in needs]
+        """What replicas take with which their models are yet to begin."""
+        lacking = [(kind, c) for kind, c in models.items() if replicas_name(kind, c) not in self._sets]
+        return [need for kind, c in lacking for need in [self._need(kind, c)] * c.bounds.min]
 
     def _held(self) -> list[Need]:
-        return [need for needs in self._needs.values() for need in needs]
+        return [need for found in self._sets.values() for need in found.held]
 
     def _runner(self) -> Need:
         return Need("runner", self._config.runner_cpus, resources=self._config.runner_resources)
@@ -146,30 +189,27 @@ class Cluster:
 
     def ask_stats(self, models: Models) -> dict[str, list[Any]]:
         """Where the answers of ``stats`` will be."""
-        there = {kind: self._replicas.get(f"{kind} {config!r}", []) for kind, config in models.items()}
-        return {kind: [actor.stats.remote() for actor in actors] for kind, actors in there.items()}
+        there = {kind: self._sets.get(replicas_name(kind, config)) for kind, config in models.items()}
+        return {kind: found.ask_stats() if found else [] for kind, found in there.items()}
 
     def release(self, keep: Models) -> None:
-        """Ends all replicas but those of ``keep``, so that other models have room."""
-        kept = {f"{kind} {config!r}" for kind, config in keep.items()}
-        self._end([name for name in self._replicas if name not in kept])
+        """Ends all replicas but those of ``keep``, so that other models have room; of those the fewest are left."""
+        kept = {replicas_name(kind, config) for kind, config in keep.items()}
+        self._end([name for name in self._sets if name not in kept])
+        if kept - self._sets.keys():
+            self._version += 1
+            end([member for found in self._sets.values() for member in found.surplus])
 
     def stop(self) -> None:
         """Ends the engines, then the actors, and the cluster if it was started here."""
         if not ray.is_initialized():
             return
-        self._end(list(self._replicas))
+        self._end(list(self._sets))
         if self._ours:
             ray.shutdown()
 
-    def _end(self, names: Sequence[str]) -> None:
-        actors = [actor for name in names for actor in self._replicas.pop(name)]
-        for name in names:
-            del self._needs[name]
-        if actors:
-            ray.wait([actor.stop.remote() for actor in actors], num_returns=len(actors), timeout=STOP_S)
-        for actor in actors:
-            ray.kill(actor)
+    def _end(self, names: Iterable[str]) -> None:
+        end([member for name in names for member in self._sets.pop(name).living])
 
     def _check_gpu_memory(self, kind: str, config: GeneratorConfig | RewardConfig) -> None:
         gpus = self._need(kind, config).gpus

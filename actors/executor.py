@@ -17,8 +17,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors import foresight
 from actors.cluster import Cluster
 from actors.metrics import Metrics
-from actors.nodes import Posted, Scoreboard, run_advance, run_collect
+from actors.nodes import Scoreboard, run_advance, run_collect
 from actors.reporting import Reporter
+from actors.resizing import Resizer
+from actors.roster import Posted
 from actors.schedule import Schedule
 from actors.scheduler import BudgetScheduler
 from actors.session import Progress, Session, summarize, totals
@@ -50,6 +52,7 @@ class Executor:
         self.folder = Folder(config.out)
         self._config = absolute(config)
         self._cluster = cluster
+        self._resizer = Resizer(cluster, self._config)
         self._reporter = Reporter(self.folder, show)
         self._session = Session()
         self._running: dict[Any, Node] = {}
@@ -82,7 +85,7 @@ class Executor:
         self._spec = make_spec(config, self._source, self.folder)
         self.warnings = foresight.warnings(config)
         self.folder.write("config.yaml", to_yaml(config).encode())
-        self._journal = Journal(Folder(self._spec.journal), self._spec.plan.run)
+        self._journal = Journal(Folder(self._spec.journal), self._spec.plan.run, list(config.rewards))
         self._schedule = Schedule(self._spec, self._source, self.folder, self._journal)
         self._session.recovered = self._schedule.recovered
 
@@ -193,27 +196,30 @@ class Executor:
     def _tick(self) -> None:
         self._lease.check()
         if self._scoreboard is not None:
-            self._hear(self._board())
+            board = self._board()
+            self._hear(board or {})
+            at_work = [node.name for node in self._running.values() if isinstance(node, Advance)]
+            self._resizer.look(at_work, board, self._in_flight)
         self._report()
 
-    def _board(self) -> dict[str, Posted]:
-        """What nodes have posted; nothing while the scoreboard is away, which may have died with its machine."""
-        done, _ = ray.wait([ref := self._scoreboard.read.remote()], timeout=TICK_S)
+    def _board(self) -> dict[str, Posted] | None:
+        """What nodes have posted; None while the scoreboard is away, which may have died with its machine."""
+        done, _ = ray.wait([ref := self._scoreboard.read.remote(self._resizer.roster)], timeout=TICK_S)
         try:
-            board: dict[str, Posted] = ray.get(ref) if done else {}
+            board: dict[str, Posted] | None = ray.get(ref) if done else None
         except RayActorError:
-            return {}
+            return None
         return board
 
     def _hear(self, board: Mapping[str, Posted]) -> None:
         """Takes what nodes at work have posted. Of those that it lacks, what was known of them stays."""
         running = {node.name for node in self._running.values()}
-        known = self._live | {name: counts for name, (counts, _) in board.items()}
+        known = self._live | {name: dict(posted.counts) for name, posted in board.items()}
         self._live = {name: known[name] for name in running if name in known}
         if self._metrics is not None:
             for name, counts in self._live.items():
                 self._metrics.work(name, counts)
-            self._metrics.standing(self._progress(), {name: board.get(name, ({}, {}))[1] for name in running})
+            self._metrics.standing(self._progress(), {n: board.get(n, Posted()).queues for n in running})
             self._metrics.engines()
 
     def _progress(self, finished: bool = False) -> Progress:
@@ -284,6 +290,7 @@ def absolute(config: RunConfig) -> RunConfig:
         generator=placed(config.generator),
         critic=config.critic and placed(config.critic),
         reward=placed(config.reward),
+        rewards={name: placed(section) for name, section in config.rewards.items()},
     )
 
 

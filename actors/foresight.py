@@ -5,20 +5,27 @@ from __future__ import annotations
 from typing import Any, cast
 
 from actors.reward_head import Classifier, ClassifierConfig
-from pipeline.sections import RewardConfig, RunConfig
+from pipeline.sections import RewardConfig, RunConfig, reward_column
 
 
 def warnings(config: RunConfig) -> list[str]:
     """Sentences for a person; the run goes on, and the rows that it happens to will be rejects."""
-    context, most = reward_context(config.reward), config.generator.max_tokens
-    if context is None or most < context or config.generator.none:
-        return []
-    text = (
-        f"generator.max_tokens = {most}, but reward.model={config.reward.model!r} sees {context} tokens of prompt and "
-        "response together: rows with a longer response will be rejected; lower generator.max_tokens, or take a "
-        "reward model with a longer context"
-    )
-    return [text]
+    most = config.generator.max_tokens
+    contexts = {name: reward_context(section) for name, section in config.scorers.items()}
+    return [
+        f"generator.max_tokens = {most}, but {name}.model={config.scorers[name].model!r} sees {context} tokens of "
+        f"prompt and response together: {_lost(name)}; lower generator.max_tokens, or take a reward model with a "
+        "longer context"
+        for name, context in contexts.items()
+        if context is not None and most >= context and not config.generator.none
+    ]
+
+
+def _lost(name: str) -> str:
+    """What becomes of a longer response, by the section of the reward model that can't see it."""
+    if name == "reward":
+        return "rows with a longer response will be rejected"
+    return f"longer responses will have no {reward_column(name.removeprefix('rewards.'))}"
 
 
 def reward_context(config: RewardConfig) -> int | None:

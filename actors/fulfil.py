@@ -8,47 +8,22 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from actors.generator import Generated
 from actors.mailbox import Failure
-from actors.pool import Pool
-from actors.protocol import BadRequest, GenerateRequest, ScoreRequest, Tokenizer
+from actors.protocol import BadRequest, GenerateRequest
+from actors.scoring import Beside, Scoring
+from actors.sources import Sources, Writer
 from actors.spec import RunSpec
 from pipeline import plugin
 from pipeline.driver import Ask, PartReply, Suspended
 from pipeline.effects import Draw, Grant, Room, Sample, Score, Verdict
-from pipeline.kernels.thinking import without_thinking
-from pipeline.keys import Key, digest
-from pipeline.sections import GeneratorConfig
-from pipeline.storage.journal import Replies, draw_digest, given_digest, reply_digest
+from pipeline.keys import Key
+from pipeline.sections import reward_column
+from pipeline.storage.journal import draw_digest, given_digest, reply_digest
+from pipeline.storage.schema import SCORER
 from pipeline.types import Candidate, Message, Prompt, Role, RowError, Text
-
-
-@dataclass(frozen=True)
-class Writer:
-    """A model that writes: its role, its section and fingerprint, its tokenizer, and the pool of its replicas."""
-
-    role: Role
-    config: GeneratorConfig
-    fingerprint: str
-    tokenizer: Tokenizer
-    pool: Pool
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where replies come from: the journal's replies for this shard, the models that write, and the reward pool."""
-
-    replies: Replies
-    writers: Mapping[Role, Writer]
-    rewards: Pool
-    grants: Mapping[tuple[str, int], int] = field(default_factory=dict)
-    """What each row was granted in each round so far."""
-    carried: int = 0
-    """Replies that the programs had in the shard's earlier nodes: they are told again, but counted once."""
-
 
 Tell = Callable[[Ask, PartReply | RowError | Suspended], None]
 Keep = Callable[[dict[str, Any]], None]
@@ -60,7 +35,9 @@ class Fulfiller:
     def __init__(self, spec: RunSpec, sources: Sources, tell: Tell, keep: Keep, counts: Counter[str]) -> None:
         self._spec, self._sources = spec, sources
         self._tell, self._keep, self._counts = tell, keep, counts
+        self._scoring = Scoring(sources.scorers, sources.replies, counts)
         self._unjudged: dict[Key, dict[str, Any]] = {}
+        self._unscored: set[str] = set()
         self._named: dict[Key, str] = {}
         self._rendered: tuple[Role, tuple[Message, ...], tuple[int, ...]] = ("generator", (), ())
         self.asked: dict[str, Grant] = {}
@@ -70,6 +47,12 @@ class Fulfiller:
         self._carried = sources.carried
         self.scored: defaultdict[str, list[str]] = defaultdict(list)
         """The ``key`` of every candidate of each row that has a reward, the journal's included."""
+        self.beside = Beside()
+
+    @property
+    def waiting(self) -> int:
+        """Responses that further reward models are still asked about. Programs don't wait for them."""
+        return self._scoring.waiting
 
     def dispatch(self, ask: Ask, prompt: Prompt) -> None:
         """Begins to find the reply; may tell it at once."""
@@ -95,13 +78,16 @@ class Fulfiller:
 
     def judge(self, verdict: Verdict) -> None:
         """Notes in the journal whether a proposal was accepted, unless the journal has it already."""
-        if row := self._unjudged.pop(verdict.draw, None):
+        row = self._unjudged.pop(verdict.draw, None)
+        if row is not None and row["key"] in self._unscored:
+            row["accepted"] = verdict.accepted
+        elif row is not None:
             self._keep({**row, "accepted": verdict.accepted})
 
     def _draw(self, ask: Ask, effect: Draw, prompt: Prompt) -> None:
         writer = self._sources.writers["generator"]
         draw = draw_digest(writer.fingerprint, ask.key, prompt.token_ids, effect.prefix)
-        key = self._reply_name(draw, prompt)
+        key = self._scoring.reply_name(draw, prompt)
         if known := self._recall(ask, key, scored=True):
             row = self._sources.replies.open_row(key)
             if row is not None and row["accepted"] is None:  # its node was killed before it could say
@@ -117,8 +103,9 @@ class Fulfiller:
             self._counts["draws"] += 1
             self._score(ask, draw, _candidate(new, effect.prefix), prompt)
 
-        for pool in (self._sources.rewards, *(w.pool for w in self._sources.writers.values())):
-            pool.start()  # all models load at the same time
+        self._scoring.start()
+        for other in self._sources.writers.values():
+            other.pool.start()  # all models load at the same time
         self._generate(ask, writer, prompt.token_ids, effect.prefix, prompt.max_tokens, on_reply)
 
     def _sample(self, ask: Ask, effect: Sample, prompt: Prompt) -> None:
@@ -181,22 +168,17 @@ class Fulfiller:
         response = effect.responses[ask.part]
         draw = given_digest(response, ask.key, prompt.content)
         self._named[ask.key] = draw
-        if known := self._recall(ask, self._reply_name(draw, prompt), scored=True):
+        if known := self._recall(ask, self._scoring.reply_name(draw, prompt), scored=True):
             self._tell(ask, known.reward)
             return
         self._score(ask, draw, Candidate(response, (), "stop"), prompt)
-
-    def _reply_name(self, draw: str, prompt: Prompt) -> str:
-        """The name of a response with its reward, which may depend on the row's right answer."""
-        scorer = self._spec.scorer
-        return reply_digest(draw, scorer if prompt.reference is None else digest((scorer, prompt.reference)).hex())
 
     def _recall(self, ask: Ask, key: str, *, scored: bool) -> Candidate | None:
         known = self._sources.replies.scored(key)
         if known is not None:
             self.replies[ask.row] += 1
             if scored:
-                self.scored[ask.row].append(key)
+                self._note(ask, key, known, self._sources.replies.rewards(key, self._scoring.names))
             again = self._carried > 0
             self._carried -= again
             self._counts["replayed" if again else "recalled"] += 1
@@ -237,23 +219,38 @@ class Fulfiller:
             self._counts[f"{prefix}cached_tokens"] += cached
 
     def _score(self, ask: Ask, draw: str, candidate: Candidate, prompt: Prompt) -> None:
+        """Tells the reward at once. The row is kept when further models have said theirs."""
+        row: dict[str, Any] = {}
+
         def on_reward(reply: float | Failure) -> None:
             if isinstance(reply, Failure):
                 self._tell(ask, RowError("score", reply.error_type, reply.error))
                 return
-            self._counts["rewards"] += 1
             self.replies[ask.row] += 1
             scored = _scored(candidate, reply)
-            row = self._row(ask, draw, scored, prompt, self._spec.scorer)
+            row.update(self._row(ask, draw, scored, prompt, self._spec.scorer))
             if row["kind"] == "proposal":
                 self._unjudged[ask.key] = row
-            self._keep(row)
-            self.scored[ask.row].append(row["key"])
+            self._unscored.add(row["key"])
             self._tell(ask, scored if isinstance(ask.effect, Draw) else reply)
 
-        strips = self._spec.config.reward.think == "strip"
-        scored_text = without_thinking(candidate.response) if strips else candidate.response
-        self._sources.rewards.submit(ScoreRequest(prompt.content, scored_text, prompt.reference), ask.row, on_reward)
+        def on_whole(others: Mapping[str, float | None]) -> None:
+            row.update({reward_column(name): reward for name, reward in others.items()})
+            row.update({f"{SCORER}{name}": by for name, by in self._scoring.named(prompt).items()})
+            self._unscored.discard(row["key"])
+            self._note(ask, row["key"], _scored(candidate, row["reward"]), others)
+            self._keep(row)
+
+        self._scoring.score(draw, candidate.response, prompt, on_reward, on_whole)
+
+    def _note(self, ask: Ask, key: str, known: Candidate, others: Mapping[str, float | None]) -> None:
+        """That a row has this candidate."""
+        self.scored[ask.row].append(key)
+        if others:
+            assert isinstance(ask.effect, Draw | Score)
+            chain = ask.effect.chain if isinstance(ask.effect, Draw) else 0
+            order = (chain, ask.effect.step, ask.index, ask.key.name)
+            self.beside.note(ask.row, known.response, known.reward, order, others)
 
     def _row(self, ask: Ask, draw: str, candidate: Candidate, prompt: Prompt, scorer: str) -> dict[str, Any]:
         """A row of the candidates table (schema ``CANDIDATES``)."""
@@ -272,7 +269,7 @@ class Fulfiller:
             "reward": candidate.reward if scorer else None,
             "cut": len(effect.prefix) if isinstance(effect, Draw) else None,
             "accepted": None,
-            "key": self._reply_name(draw, prompt) if scorer else reply_digest(draw, ""),
+            "key": self._scoring.reply_name(draw, prompt) if scorer else reply_digest(draw, ""),
             "draw": draw,
             "generator": self._sources.writers[_role(effect)].fingerprint if drawn else None,
             "scorer": scorer or None,

@@ -2,8 +2,8 @@
 
 The executor feeds it with what nodes of the graph and replicas report anyway. Counters count the work of this session
 (Prometheus takes a restart for what it is); gauges say where the run stands. All have the label ``run``, the run's
-directory, and most ``role``: ``generator``, ``critic`` or ``reward``. Ray puts ``ray_`` before each name, and
-``_total`` behind a counter's. ``conf/grafana/raylign.json`` shows them.
+directory, and most ``role``: ``generator``, ``critic``, ``reward`` or ``rewards.NAME``. Ray puts ``ray_`` before each
+name, and ``_total`` behind a counter's. ``conf/grafana/raylign.json`` shows them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ GAUGES = {
 }
 LABELS = ("run", "role", "replica")
 TOKENS = ("generated_tokens", "prompt_tokens", "cached_tokens")
-ROLES = ("generator", "critic", "reward")
 WORK = {
     "draws": ("raylign_draws", "generator"),
     "recalled": ("raylign_recalled", ""),
@@ -50,10 +49,10 @@ WORK = {
     "prompt_tokens": ("raylign_prompt_tokens", "generator"),
     "cached_tokens": ("raylign_cached_tokens", "generator"),
     **{f"critic_{name}": (f"raylign_{name}", "critic") for name in TOKENS},
-    **{f"{role}_deaths": ("raylign_replica_deaths", role) for role in ROLES},
-    **{f"{role}_resent": ("raylign_requests_resent", role) for role in ROLES},
 }
 """Which counter, and with which role, shows each count of a node. A critic's tokens are in the totals too."""
+OF_ROLES = {"_deaths": "raylign_replica_deaths", "_resent": "raylign_requests_resent"}
+"""Likewise of counts that begin with a role."""
 SERVED = {"busy_s": "raylign_replica_busy_seconds", "served": "raylign_requests_served"}
 Queues = Mapping[str, Mapping[str, float]]
 """Of one node: by role, how many requests are ``waiting`` in the runner and how many ``in_flight`` at replicas."""
@@ -86,6 +85,11 @@ class Metrics:
         self._run, self._cluster, self._models = run, cluster, models
         self._counters = {name: Counter(name, said, LABELS) for name, said in COUNTERS.items()}
         self._gauges = {name: Gauge(name, said, LABELS) for name, said in GAUGES.items()}
+        self._work = {
+            **WORK,
+            **{f"{role}{what}": (meter, role) for role in models for what, meter in OF_ROLES.items()},
+            **{role: ("raylign_rewards", role) for role in models if role.startswith("rewards.")},
+        }
         self._growth = Growth()
         self._asked: dict[str, list[Any]] = {}
         self._asked_at = float("-inf")
@@ -95,7 +99,7 @@ class Metrics:
         grown = self._growth.of(node, counts)
         for name in TOKENS:
             grown[name] = grown.get(name, 0.0) - grown.get(f"critic_{name}", 0.0)
-        for name, (meter, role) in WORK.items():
+        for name, (meter, role) in self._work.items():
             self._count(meter, grown.get(name, 0.0), role)
         if ended:
             self._growth.forget(node)
@@ -125,7 +129,7 @@ class Metrics:
     def served(self, engines: Engines, before: bool = False) -> None:
         """What each replica says of itself. ``before``: it was for other runs."""
         for role, replicas in engines.items():
-            self._set("raylign_replicas", sum(map(bool, replicas)), role)
+            self._set("raylign_replicas", sum(bool(r) and not r.get("retired") for r in replicas), role)
             for i, stats in enumerate(replicas):
                 grown = self._growth.of(f"{role}-{i}", {name: stats[name] for name in SERVED if name in stats})
                 for name, amount in grown.items() if not before else ():

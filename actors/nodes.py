@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Any
 
 import pyarrow as pa
 import ray
+from ray.exceptions import RayActorError
 
+from actors.roster import Posted, Roster
 from actors.runner import advance
 from actors.spec import RunSpec
 from pipeline import plugin
@@ -16,26 +17,33 @@ from pipeline.graph import Advance, Collect, Done, Ingest, Ingested
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Part
 from pipeline.storage.manifest import NodeRecord, commit_node
+from pipeline.storage.reward_counts import reward_counts
 from pipeline.storage.shards import collect, outcomes_name, shard_name, write_shards
 from pipeline.storage.source import Source
 
-Posted = tuple[dict[str, float], dict[str, dict[str, float]]]
-"""A node's counts, and the state of its pools by role."""
+ANSWER_S = 10.0
+"""How long the scoreboard may take to answer; one that has died with its machine is begun again elsewhere."""
 
 
 @ray.remote
 class Scoreboard:
-    """What the running nodes have counted so far. Nothing depends on it but displays."""
+    """What the running nodes have counted so far, and which replicas they are to ask.
+
+    It keeps nothing that isn't told again: results depend on it in no way.
+    """
 
     def __init__(self) -> None:
         self._posted: dict[str, Posted] = {}
+        self._roster: Roster | None = None
 
-    def post(self, node: str, counts: dict[str, float], queues: dict[str, dict[str, float]]) -> None:
-        """Takes a node's counts and queues; the last word counts."""
-        self._posted[node] = counts, queues
+    def post(self, node: str, posted: Posted) -> Roster | None:
+        """Takes a node's word on itself, of which the last one counts; returns the roster, if it was told one."""
+        self._posted[node] = posted
+        return self._roster
 
-    def read(self) -> dict[str, Posted]:
-        """What every node has said."""
+    def read(self, roster: Roster | None) -> dict[str, Posted]:
+        """What every node has said. From now on they hear of this roster."""
+        self._roster = roster
         return self._posted
 
 
@@ -54,8 +62,12 @@ def run_advance(
 ) -> NodeRecord:
     """Advances a shard's programs. ``replicas``: see ``runner.advance``."""
 
-    def report(counts: dict[str, float], queues: dict[str, dict[str, float]]) -> None:
-        scoreboard.post.remote(node.name, counts, queues)
+    async def report(posted: Posted) -> Roster | None:
+        try:
+            told: Roster | None = await asyncio.wait_for(scoreboard.post.remote(node.name, posted), ANSWER_S)
+        except (RayActorError, TimeoutError):
+            return None
+        return told
 
     return asyncio.run(advance(spec, node, parts, replicas, report))
 
@@ -72,18 +84,12 @@ def collect_shard(spec: RunSpec, source: Source, node: Collect, segments: int) -
     outcomes = [folder.read_table(outcomes_name(Advance(node.shard, i))) for i in range(segments)]
     whole = pa.concat_tables(outcomes, promote_options="default")  # older ones may lack columns
     shard = folder.read_table(shard_name(node.shard))
-    own = plugin.columns(spec.config.method.name)
+    own = plugin.result_columns(spec.config)
     results, rejects = collect(shard, whole, source, source.prompt, own)
     files = [folder.write_table(f"results/part-{node.shard:05d}.parquet", results)]
     if rejects.num_rows:
         files.append(folder.write_table(f"rejects/part-{node.shard:05d}.parquet", rejects))
-    rewards = [r for r in results.column("reward").to_pylist() if r is not None and math.isfinite(r)]
-    counts = {
-        "rows": results.num_rows,
-        "rejected": rejects.num_rows,
-        "reward_sum": sum(rewards),
-        "finite": len(rewards),
-    }
+    counts = {"rows": results.num_rows, "rejected": rejects.num_rows, **reward_counts(results, spec.config.rewards)}
     record = NodeRecord(node.name, Done(), tuple(files), counts)
     commit_node(folder, spec.plan, record)
     return record

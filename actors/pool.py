@@ -8,6 +8,9 @@ When an actor dies, what it had is sent again. Requests at whose side too many r
 that died last: it takes nothing else from here while they are tried there, in a turn without the requests of other
 runners. A group of suspects of which it dies is halved; only what it dies of all alone is given up. So a request that
 kills its replicas takes no other down with it, whoever sent that.
+
+Replicas may join and be retired while requests come. One that joins gets requests as soon as it has loaded its model;
+one that is retired gets none, finishes what it has, and is let go.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +65,7 @@ class _Work:
     deaths: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Replica:
     actor: ActorHandle[Any]
     wake: asyncio.Event
@@ -76,6 +79,8 @@ class _Replica:
     """Names what holds there what is in flight (see ``Delivery``); empty before it has said so."""
     sent: asyncio.Future[None] | None = None
     """The last call that took requests there beside an exchange."""
+    retired: bool = False
+    loop: asyncio.Task[None] | None = None
 
     @property
     def load(self) -> int:
@@ -86,6 +91,16 @@ class _Replica:
     def suspected(self) -> bool:
         """Whether it is left to requests of which one may kill it, on trial or waiting for theirs."""
         return bool(self.suspects or self.on_trial)
+
+    @property
+    def able(self) -> bool:
+        """Whether it takes requests of anybody."""
+        return self.alive and not self.retired and not self.suspected
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is retired and has nothing more to do here."""
+        return self.retired and not self.in_flight and not self.suspects
 
 
 class Pool:
@@ -111,9 +126,9 @@ class Pool:
         self._spared = max(1, attempts - 1)
         self._replicas = [_Replica(actor, asyncio.Event()) for actor in actors]
         self._waiting: deque[_Work] = deque()
-        self._home: dict[str, int] = {}
+        self._home: dict[str, _Replica] = {}
         self._next = 0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._started = False
         self.lost: BaseException | None = None
         self.deaths = 0
         self.resent = 0
@@ -123,8 +138,40 @@ class Pool:
 
     def start(self) -> None:
         """Has every replica load its model, and begins to listen. Calling it again does nothing."""
-        if not self._tasks:
-            self._tasks = [asyncio.create_task(self._guard(self._serve(r))) for r in self._replicas]
+        if not self._started:
+            self._started = True
+            for replica in self._replicas:
+                self._attend(replica)
+
+    def _attend(self, replica: _Replica) -> None:
+        replica.loop = asyncio.create_task(self._guard(self._serve(replica)))
+
+    def follow(self, actors: Sequence[ActorHandle[Any]]) -> None:
+        """Has replicas join that are new among ``actors``, and retires those that aren't there any more."""
+        serving = [r for r in self._replicas if not r.retired]
+        for replica in [r for r in serving if r.actor not in actors]:
+            replica.retired = True
+            self._let_go(replica)
+        for actor in [a for a in actors if all(a != r.actor for r in serving)]:
+            joining = _Replica(actor, asyncio.Event(), alive=False)
+            self._replicas.append(joining)
+            if self._started:
+                self._attend(joining)
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that were retired are let go: nothing will be asked of them any more."""
+        return not any(r.retired for r in self._replicas)
+
+    def _let_go(self, replica: _Replica) -> None:
+        if replica.finished and replica in self._replicas:
+            self._replicas.remove(replica)
+            self._leave(replica)
+
+    def _leave(self, replica: _Replica) -> None:
+        if replica.loop is not None:
+            replica.loop.cancel()
+            replica.actor.leave.remote(self._client)
 
     def submit(self, request: Any, row: str, on_reply: OnReply) -> None:
         """Queues a request of a row; ``on_reply`` is called once, with the reply or a ``Failure``."""
@@ -138,16 +185,15 @@ class Pool:
         return sum(len(r.in_flight) for r in self._replicas)
 
     def queues(self) -> dict[str, float]:
-        """How many requests are out at replicas, and how many no replica has taken yet."""
-        return {"in_flight": self.in_flight, "waiting": len(self._waiting)}
+        """How many requests are out at replicas, how many no replica has taken yet, and how many replicas serve."""
+        serving = sum(r.alive and not r.retired for r in self._replicas)
+        return {"in_flight": self.in_flight, "waiting": len(self._waiting), "serving": serving}
 
     async def close(self) -> None:
         """Stops listening. What is still out is dropped, and keeps nobody waiting."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for replica in self._replicas if self._tasks else ():
-            replica.actor.leave.remote(self._client)
+        for replica in self._replicas:
+            self._leave(replica)
+        await asyncio.gather(*(r.loop for r in self._replicas if r.loop is not None), return_exceptions=True)
 
     def _route(self) -> None:
         while self._waiting and (replica := self._pick(self._waiting[0].row)) is not None:
@@ -160,19 +206,19 @@ class Pool:
         replica.wake.set()
 
     def _pick(self, row: str) -> _Replica | None:
-        able = [i for i, r in enumerate(self._replicas) if r.alive and not r.suspected and len(r.in_flight) < self._max]
+        able = [r for r in self._replicas if r.able and len(r.in_flight) < self._max]
         if not able:
             return None
-        least = min(able, key=lambda i: self._replicas[i].load)
+        least = min(able, key=lambda r: r.load)
         home = self._home.get(row)
-        if home in able and self._replicas[home].load <= STICK * self._replicas[least].load + SLACK:
-            return self._replicas[home]
+        if home in able and home.load <= STICK * least.load + SLACK:
+            return home
         self._home[row] = least
-        return self._replicas[least]
+        return least
 
     async def _serve(self, replica: _Replica) -> None:
         await self._begin(replica)
-        while True:
+        while not replica.finished:
             await self._gather(replica)
             try:
                 found = await self._exchange(replica)
@@ -191,6 +237,7 @@ class Pool:
             if found.turn and not replica.in_flight:
                 self._try_suspects(replica)
             self._route()
+        self._let_go(replica)
 
     async def _gather(self, replica: _Replica) -> None:
         """Waits for requests that the next call can take along: for a moment, as replies bring new ones.
@@ -244,7 +291,8 @@ class Pool:
     async def _revive(self, replica: _Replica) -> None:
         """Takes back what a dead replica had, and waits for Ray to restart it."""
         self._take_back(replica)
-        await self._begin(replica)
+        if not replica.finished:
+            await self._begin(replica)
 
     def _take_back(self, replica: _Replica) -> None:
         self.deaths += 1
@@ -308,7 +356,7 @@ class Pool:
                 if deaths == self._attempts:
                     raise PoolLost(f"a replica did not come back: {error}") from error
                 wait_s = max(RESTART_S, self.node_wait_s)
-                if time.monotonic() > begun + wait_s and not any(r.alive for r in self._replicas):
+                if time.monotonic() > begun + wait_s and not any(r.alive and not r.retired for r in self._replicas):
                     raise ReplicasAway(f"a replica did not come back within {wait_s:g} s: {error}") from error
                 heard = silence.unreached(replica.actor, heard, self._hang_s) if away else time.monotonic()
             await asyncio.sleep(min(RESTART_PAUSE_S * 2**tries, MAX_PAUSE_S))
@@ -317,7 +365,7 @@ class Pool:
         self._route()
 
     async def _guard(self, work: Any) -> None:
-        """Ends the node when one of the loops fails: its error must not vanish in a task nobody awaits."""
+        """Ends the node when its loop fails: its error must not vanish in a task nobody awaits."""
         try:
             await work
         except asyncio.CancelledError:

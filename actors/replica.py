@@ -41,6 +41,7 @@ class Replica(ABC):
         self._starting: asyncio.Task[dict[str, Any]] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._answering = 0
+        self._begun = time.monotonic()
         self._busy_since = self._busy_s = 0.0
 
     @abstractmethod
@@ -71,13 +72,18 @@ class Replica(ABC):
         self._mailbox.leave(client)
 
     async def stats(self) -> dict[str, Any]:
-        """Requests served, seconds in which there was something to serve, and the settings, if it ever started."""
+        """Requests served, seconds with something to serve and in all, and the settings, if it ever started."""
         settings = self._starting.result() if self._starting and self._starting.done() else {}
         busy_s = self._busy_s + (time.monotonic() - self._busy_since if self._answering else 0.0)
-        return {"served": self._mailbox.served, "busy_s": busy_s, "settings": settings}
+        up_s = time.monotonic() - self._begun
+        return {"served": self._mailbox.served, "busy_s": busy_s, "up_s": up_s, "settings": settings}
 
-    async def stop(self) -> None:
-        """Ends the engine and its child processes. What was still wanted of it is dropped first."""
+    async def stop(self) -> dict[str, Any]:
+        """Ends the engine and its child processes. What was still wanted of it is dropped first.
+
+        Returns its last ``stats``, as those of one that is ``retired``.
+        """
+        last = {**await self.stats(), "retired": True}
         self._mailbox.close()
         if self._watching is not None:
             self._watching.cancel()
@@ -85,6 +91,7 @@ class Replica(ABC):
         if self._starting is not None:
             await self._starting
             await self._engine.stop()
+        return last
 
     async def _start(self) -> dict[str, Any]:
         watchdog.arm(self._limits.load_s)

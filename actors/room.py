@@ -118,7 +118,8 @@ def replica_keys(needs: Sequence[Need], word: str) -> str:
 
 def _kinds(needs: Sequence[Need]) -> list[str]:
     """Whose replicas there are; generator and reward are in every run."""
-    return ["generator", *(["critic"] if any(n.kind == "critic" for n in needs) else []), "reward"]
+    there = {need.kind for need in needs}
+    return ["generator", *({"critic"} & there), "reward", *sorted(k for k in there if k.startswith("rewards."))]
 
 
 def _resources_key(kind: str) -> str:

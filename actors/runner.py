@@ -12,20 +12,23 @@ import contextlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from actors.fulfil import Fulfiller, Sources, Writer
+from actors.fulfil import Fulfiller
 from actors.pool import Pool, PoolLost
 from actors.protocol import BadRequest, Tokenizer
+from actors.roster import Follower, Report
+from actors.scoring import Scorer
+from actors.sources import Sources, Writer
 from actors.spec import RunSpec
 from pipeline import plugin
 from pipeline.driver import Ask, Driver, Suspended
 from pipeline.graph import Advance, Advanced
 from pipeline.keys import Key
-from pipeline.sections import GeneratorConfig, RunConfig
+from pipeline.sections import GeneratorConfig, RunConfig, reward_column
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.grants import read_grants, write_shown
 from pipeline.storage.journal import Journal, JournalWriter, Part
@@ -37,8 +40,6 @@ from pipeline.types import Outcome, Prompt, Result, RowError
 FLUSH_SHARE = 0.01
 """Flushes take at most this share of a core: where one takes long, they come less often than ``flush_s``."""
 REPORT_S = 1.0
-Report = Callable[[dict[str, float], dict[str, dict[str, float]]], None]
-"""Takes counts, and the state of the pools by role (``metrics.Queues``)."""
 
 
 async def advance(
@@ -58,11 +59,11 @@ class Runner:
     def __init__(
         self, spec: RunSpec, node: Advance, parts: list[Part], replicas: Mapping[str, list[Any]], report: Report
     ) -> None:
-        self._spec, self._node, self._report = spec, node, report
+        self._spec, self._node, self._replicas = spec, node, replicas
         self._cpu_s = time.process_time()
         self._folder = Folder(spec.config.out)
         self._shard = self._folder.read_table(shard_name(node.shard))
-        journal = Journal(Folder(spec.journal), spec.plan.run)
+        journal = Journal(Folder(spec.journal), spec.plan.run, list(spec.config.rewards))
         first = self._shard.column(ROW)[0].as_py() if self._shard.num_rows else 0
         span = (spec.data, first, first + self._shard.num_rows)
         client = f"{spec.plan.run}-{node.shard:05d}-{node.segment:03d}-{uuid.uuid4().hex[:8]}"
@@ -72,7 +73,7 @@ class Runner:
         self._wake, self._closing = asyncio.Event(), asyncio.Event()
         self._pools = {
             name: Pool(
-                replicas[name],
+                [] if section.elastic else replicas[name],
                 client,
                 section.max_in_flight,
                 config.cluster.attempts,
@@ -83,6 +84,7 @@ class Runner:
         }
         for pool in self._pools.values():
             pool.on_lost, pool.node_wait_s = self._wake.set, config.cluster.node_wait_s
+        self._follower = Follower(self._pools, report)
         self._driver = Driver(turns=_turns(config.cluster.segment, node.segment))
         self._prompts: dict[str, Prompt] = {}
         self._outcomes: dict[str, Outcome | Suspended] = {}
@@ -94,7 +96,10 @@ class Runner:
                 role: Writer(role, section, spec.generators[role], _tokenizer(section), self._pools[role])
                 for role, section in config.generators.items()
             },
-            self._pools["reward"],
+            {
+                name: Scorer(section, spec.scorers[name], self._pools[config.model_of(section)])
+                for name, section in config.scorers.items()
+            },
             read_grants(self._folder, self._shard.column(ID).to_pylist(), _batch(config, first)),
             self._carried_before(),
         )
@@ -106,6 +111,8 @@ class Runner:
         flusher = asyncio.create_task(self._flush_often())
         reporter = asyncio.create_task(self._report_often())
         try:
+            if any(section.elastic for section in self._spec.config.models.values()):
+                await self._follower.begin(self._replicas)
             self._start_programs()
             await self._drain(flusher)
         finally:  # whatever has arrived is kept, also when the node fails or is cancelled
@@ -145,8 +152,9 @@ class Runner:
         if isinstance(row.content, RowError):
             return row.content
         config, tokenizer = self._spec.config, _tokenizer(self._spec.config.generator)
-        reference = row.reference if config.reward.needs_reference else None
-        if config.reward.needs_reference and not (reference or "").strip():
+        reference = row.reference if any(s.needs_reference for s in config.scorers.values()) else None
+        reference = reference if (reference or "").strip() else None
+        if config.reward.needs_reference and reference is None:
             return RowError(
                 "prompt", "NoReference", f"there is nothing to compare with in column {config.data.reference!r}"
             )
@@ -168,7 +176,7 @@ class Runner:
             for _, verdict in self._driver.verdicts():
                 self._fulfiller.judge(verdict)
             self._outcomes.update(self._driver.outcomes())
-            if not self._driver.running:
+            if not self._driver.running and not self._fulfiller.waiting:
                 return
             await self._wake.wait()
             self._wake.clear()
@@ -184,6 +192,7 @@ class Runner:
 
     def _keep(self, row: dict[str, Any]) -> None:
         self._pending[row["key"]] = row  # a second word on a row that waits for its flush takes its place
+        self._wake.set()
 
     def _flush(self) -> None:
         if rows := self._take_pending():
@@ -224,7 +233,7 @@ class Runner:
     async def _report_often(self) -> None:
         while True:
             await asyncio.sleep(REPORT_S)
-            self._report(self._progress(), {role: pool.queues() for role, pool in self._pools.items()})
+            await self._follower.report(self._progress())
 
     def _progress(self) -> dict[str, float]:
         return {**self._counts, **self._troubles(), "ended": len(self._outcomes)}
@@ -258,18 +267,28 @@ class Runner:
         commit_node(self._folder, self._spec.plan, record)
         return record
 
+    def _beside(self, name: str, outcome: Any) -> dict[str, float | None]:
+        """What further reward models say of a row's result."""
+        if not isinstance(outcome, Result):
+            return {}
+        found = self._fulfiller.beside.of(name, outcome.response, outcome.reward)
+        return {reward_column(other): reward for other, reward in found.items()}
+
     def _write_outcomes(self, ended: dict[str, Any]) -> FileRecord:
         method = self._spec.config.method.name
         scored = self._fulfiller.scored
-        rows = [{**_outcome_row(name, o, method), "scored": scored[name]} for name, o in ended.items()]
-        schema = outcomes_schema(plugin.columns(method))
+        rows = [
+            {**_outcome_row(name, o, method), **self._beside(name, o), "scored": scored[name]}
+            for name, o in ended.items()
+        ]
+        schema = outcomes_schema(plugin.result_columns(self._spec.config))
         return self._folder.write_table(outcomes_name(self._node), pa.Table.from_pylist(rows, schema=schema))
 
 
 def _lost(name: str, error: BaseException) -> BaseException:
     """Why a pool was lost, in the words of its section."""
-    ours = name == "critic" and isinstance(error, PoolLost)
-    return type(error)(plugin.respelled(str(error), name)) if ours else error
+    word = {"critic": "generator", "rewards": "reward"}.get(name.partition(".")[0])
+    return type(error)(plugin.respelled(str(error), name, word)) if word and isinstance(error, PoolLost) else error
 
 
 def _batch(config: RunConfig, row: int) -> int:

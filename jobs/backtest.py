@@ -19,7 +19,7 @@ from jobs.curves import plot
 from pipeline import plugin
 from pipeline.backtest.compare import REFERENCES, Contender, contest, reference, row
 from pipeline.backtest.families import FAMILIES
-from pipeline.backtest.recorded import Pool, evaluate, pool
+from pipeline.backtest.recorded import Pool, evaluate, once, pool
 from pipeline.backtest.replay import Plan, Trial
 from pipeline.config import load_section
 from pipeline.errors import ConfigError, InputError
@@ -175,7 +175,8 @@ def read_pool(source: str, config: BacktestConfig, console: Console) -> Pool:
     Where a draw has no finite reward, a warning says what it counts as.
     """
     try:
-        data = ds.dataset(source, format="parquet")
+        data = ds.dataset(source, format="parquet")  # parts of one journal may have columns that others lack
+        data = data.replace_schema(pa.unify_schemas([part.physical_schema for part in data.get_fragments()]))
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         known = ", ".join(FAMILIES)
         raise InputError(f"source = {source!r}: {error}; give Parquet or one of the families {known}") from None
@@ -195,6 +196,11 @@ def read_pool(source: str, config: BacktestConfig, console: Console) -> Pool:
     said = next((found.column(n).to_pylist() for n in ("response", "token_ids") if n in names), None)
     responses = None if said is None else [str(s) for s in said]
     rewards = evaluate(config.reward, numbers)
+    if {"draw", "scorer"} <= names:
+        rows = once(list(zip(*(found.column(n).to_pylist() for n in ("draw", "scorer")), strict=True)), rewards)
+        found, rewards = found.take(rows), rewards[rows]
+        numbers = {name: column[rows] for name, column in numbers.items()}
+        responses = None if responses is None else [responses[i] for i in rows]
     if infinite := int(np.isposinf(rewards).sum()):
         raise InputError(
             f"{source}: reward = {config.reward!r} is infinite for {infinite} of {len(rewards)} draws, so that "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -87,6 +88,17 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def further(counts: Mapping[str, float]) -> list[tuple[str, str]]:
+    """The further reward models of a run, and what they have scored, from its counts."""
+    of_models = (name for name in counts if name.startswith("rewards."))
+    names = sorted({re.sub("_(failed|deaths|resent)$", "", name) for name in of_models})
+    return [(name, f"{counts.get(name, 0):,} scored{_failed(counts.get(f'{name}_failed', 0))}") for name in names]
+
+
+def _failed(count: float) -> str:
+    return f", {count:,} failed" if count else ""
+
+
 def closing_table(summary: Mapping[str, Any], out: str) -> Table:
     """What a run came to, in one table."""
     table = Table(show_header=False, title=f"{out}", title_justify="left")
@@ -96,12 +108,17 @@ def closing_table(summary: Mapping[str, Any], out: str) -> Table:
     odd = summary.get("rewards_not_finite", 0)
     of = f" ({odd:,} rows whose reward is not finite left out)" if odd else ""
     table.add_row("mean reward", ("-" if mean is None else f"{mean:.4f}") + of)
+    for name, found in summary.get("further_rewards", {}).items():
+        without = f" ({found['missing']:,} rows without)" if found["missing"] else ""
+        table.add_row(f"mean reward_{name}", ("-" if found["mean"] is None else f"{found['mean']:.4f}") + without)
     table.add_row("draws", f"{counts.get('draws', 0):,} made, {counts.get('recalled', 0):,} from the journal")
     if budget := summary["budget"]:
         spent = budget["spent"] + budget["granted"]
         table.add_row("budget", f"{budget['budget']:,.0f}: {spent:,.0f} spent, {budget['unspent']:,.0f} unspent")
     table.add_row("tokens", f"{counts.get('generated_tokens', 0):,} generated")
     table.add_row("rewards", f"{counts.get('rewards', 0):,} scored")
+    for name, said in further(counts):
+        table.add_row(name, said)
     table.add_row("wall time", duration(summary["session"]["wall_s"]))
     for kind, replicas in summary["engines"].items():
         if replicas:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.command import guarded, load_arguments
+from jobs.display import duration
 from pipeline import plugin
 from pipeline.errors import ConfigError
 from pipeline.sections import RunConfig
@@ -27,8 +28,9 @@ and nothing is written; the input is read for its number of rows, and of given r
   raylign plan conf/job/best_of_n.yaml data.input=prompts.parquet tokens_per_second=2500 rewards_per_second=80
 
 tokens_per_second, rewards_per_second: what one replica makes (`raylign bench` measures it); with them come hours of the
-replicas. Draws that a shared journal has already cost nothing, and responses that end before generator.max_tokens cost
-less: both make it cheaper than said.
+replicas. Further reward models (rewards.NAME) are asked as often as the first one, at their own speed. Draws that
+a shared journal has already cost nothing, and responses that end before generator.max_tokens cost less: both make it
+cheaper than said.
 """
 RATES = ("tokens_per_second", "rewards_per_second")
 ROWS_AT_ONCE = 4096
@@ -78,14 +80,21 @@ def plan(config: RunConfig, rates: dict[str, float | None]) -> dict[str, Any]:
         "draws": cost.draws * source.rows,
         "tokens": tokens,
         "rewards": rewards,
+        "further_rewards": {name: rewards for name in config.models if name.startswith("rewards.")},
         "depth": cost.depth,
     }
-    for work, amount, rate, replicas in (
-        ("generator", tokens, rates["tokens_per_second"], config.generator.replicas),
-        ("reward", rewards, rates["rewards_per_second"], config.reward.replicas),
+    for work, amount, rate, bounds in (
+        ("generator", tokens, rates["tokens_per_second"], config.generator.bounds),
+        ("reward", rewards, rates["rewards_per_second"], config.reward.bounds),
     ):
         if rate is not None:
-            found |= {f"{work}_hours": amount / rate / 3600, f"{work}_seconds_wall": amount / rate / max(replicas, 1)}
+            found |= {
+                f"{work}_hours": amount / rate / 3600,
+                f"{work}_replicas": bounds.max,
+                f"{work}_seconds_wall": amount / rate / max(bounds.max, 1),
+                f"{work}_replicas_min": bounds.min,
+                f"{work}_seconds_wall_min": amount / rate / max(bounds.min, 1),
+            }
     return found
 
 
@@ -112,13 +121,14 @@ def table(found: dict[str, Any]) -> Table:
     shown.add_row("rows", f"{found['rows']:,}" + (f", with {found['given']:,} responses" if found["given"] else ""))
     for name in ("draws", "tokens", "rewards"):
         shown.add_row(name, f"{found[name]:,} ({found[name] / rows:,.0f} a row)")
+    for name, amount in found["further_rewards"].items():
+        shown.add_row(name, f"{amount:,} ({amount / rows:,.0f} a row)")
     shown.add_row("depth", f"{found['depth']:,} requests one after another")
     for work in ("generator", "reward"):
         if f"{work}_hours" in found:
-            wall = found[f"{work}_seconds_wall"] / 3600
-            shown.add_row(
-                f"{work} hours", f"{found[f'{work}_hours']:,.2f} of one replica, {wall:,.2f} with those configured"
-            )
+            walls = {found[f"{work}_replicas{m}"]: duration(found[f"{work}_seconds_wall{m}"]) for m in ("_min", "")}
+            said = ", ".join(f"{wall} with {replicas:,}" for replicas, wall in walls.items())
+            shown.add_row(f"{work} hours", f"{found[f'{work}_hours']:,.2f} of one replica: {said}")
     return shown
 
 

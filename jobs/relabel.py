@@ -18,7 +18,7 @@ from pipeline.config import build, merge
 from pipeline.errors import ConfigError
 from pipeline.export.card import REASONS, Provenance
 from pipeline.export.examples import Statistics
-from pipeline.sections import RunConfig
+from pipeline.sections import RunConfig, reward_column
 from pipeline.storage.folder import Folder
 from pipeline.storage.lease import take
 from pipeline.storage.scored import ScoredRows
@@ -88,7 +88,12 @@ def export_run(config: RunConfig, summary: Mapping[str, Any], measure: Callable[
 
 def _provenance(config: RunConfig, summary: Mapping[str, Any], run: ScoredRows) -> Provenance:
     values = run.plan.values
-    used = {"reward model": f"{config.reward.model} on {config.reward.engine} (`{values['reward.model']}`)"}
+    used = {
+        "reward model" if name == "reward" else f"`{reward_column(name.removeprefix('rewards.'))}`": (
+            f"{section.model} on {section.engine} (`{values[f'{name}.model']}`)"
+        )
+        for name, section in config.scorers.items()
+    }
     if not config.generator.none:
         generator = f"{config.generator.model} on {config.generator.engine} (`{values['generator.model']}`)"
         used = {"generator": generator, **used}

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import conf
-from pipeline.config import PLUGIN_SECTIONS, dump
+from pipeline.config import dump
 from pipeline.errors import ConfigError
+from pipeline.plugin_sections import plugin_sections
 
 PACKAGES = ("pipeline", "actors", "jobs", "conf", "demo")
 HOME = Path(conf.__file__).parent.parent
@@ -72,9 +73,9 @@ def placed(settings: Mapping[str, Any], home: Path = HOME) -> tuple[dict[str, An
     place(found, "source", exists=True)  # of backtest: files, or names of families
     if isinstance(data := found.get("data"), dict):
         place(data, "input")
-    for kind in PLUGIN_SECTIONS:
-        for key in MODELS if isinstance(found.get(kind), dict) else ():
-            place(found[kind], key, exists=True)
+    for _, _, section in plugin_sections(found):
+        for key in MODELS if isinstance(section, dict) else ():
+            place(section, key, exists=True)
     return found, local
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from actors.session import totals
 from jobs.command import guarded
-from jobs.display import duration, models
+from jobs.display import duration, further, models
 from pipeline.config import from_yaml
 from pipeline.errors import ConfigError
 from pipeline.graph import Ingested
@@ -139,6 +139,8 @@ def table(found: dict[str, Any]) -> Table:
         rate = f", {rates[key]:,.0f} a second" if rates.get(key) else ""
         more = f", and {counts['recalled']:,} from the journal" if key == "draws" and counts.get("recalled") else ""
         shown.add_row(label, f"{counts.get(key, 0):,}{rate}{more}")
+    for name, said in further(counts):
+        shown.add_row(name, said)
     for reason, rows in found["rejects"].items():
         shown.add_row("rejected", f"{rows:,} rows, {reason} (why: {found['run']}/rejects)")
     nodes = found["nodes"]

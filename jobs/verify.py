@@ -84,9 +84,10 @@ def _setting(plan: Plan, config: RunConfig) -> Setting:
         generators=tuple(fingerprints.generator(plan.values, role) for role in config.generators),
         scorer=fingerprints.scorer(plan.values),
         data=data_name(plan.values["data.input"]),
-        columns=plugin.columns(plan.values["method.name"]),
+        columns=plugin.result_columns(config),
         best_of_all=isinstance(config.method, AnsweringConfig) and config.method.select == "best",
         prompt=config.data.prompt_from,
+        rewards=tuple(config.rewards),
     )
 
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 import conf
 from pipeline import plugin
 from pipeline.errors import ConfigError
+from pipeline.plugin_sections import PLUGIN_SECTIONS, plugin_key, plugin_sections
 from pipeline.run_checks import check_run
 from pipeline.sampling import refused
 from pipeline.sections import (
@@ -24,6 +25,7 @@ from pipeline.sections import (
     GeneratorConfig,
     MethodConfig,
     PolicyConfig,
+    Replicas,
     RewardConfig,
     RunConfig,
 )
@@ -31,7 +33,6 @@ from pipeline.sections import (
 CONF = Path(conf.__file__).parent
 """The gallery: ``job/`` holds runs, the other folders the defaults of each plugin."""
 
-PLUGIN_SECTIONS = {"method": "name", "policy": "name", "generator": "engine", "critic": "engine", "reward": "engine"}
 BASES: dict[str, Any] = {
     "method": MethodConfig,
     "policy": PolicyConfig,
@@ -39,6 +40,8 @@ BASES: dict[str, Any] = {
     "critic": GeneratorConfig,
     "reward": RewardConfig,
 }
+WORDS = {"critic": "generator"}
+"""What a plugin's own messages call its section, where that isn't the section's kind."""
 OPTIONAL = ("critic",)
 """Plugin sections that a run may be without."""
 RESPONSES = ("responses", "transcript")
@@ -111,8 +114,8 @@ def _make_way(merged: DictConfig, part: DictConfig) -> None:
         for named, other in (RESPONSES, RESPONSES[::-1]):
             if later.get(named) is not None and other not in later:
                 data.pop(other, None)
-    for kind, field in PLUGIN_SECTIONS.items():
-        before, now = merged.get(kind), part.get(kind)
+    for place, kind, before in plugin_sections(merged):
+        now, field = OmegaConf.select(part, place), PLUGIN_SECTIONS[kind]
         if not (isinstance(before, DictConfig) and isinstance(now, DictConfig)):
             continue
         names = before.get(field), now.get(field)
@@ -155,9 +158,14 @@ def build(settings: Mapping[str, Any]) -> RunConfig:
         if kind in OPTIONAL and settings.get(kind) is None:
             continue
         if own or kind != "generator" or plugin.draws(run.method):
-            setattr(run, kind, _plugin_section(kind, field, own))
+            setattr(run, kind, plugin_section(kind, own))
     if not plugin.draws(run.method):  # a generator that is named all the same has been checked, and is left alone
-        run.generator = _plugin_section("generator", "engine", {"engine": "none"})
+        run.generator = plugin_section("generator", {"engine": "none"})
+    rewards = _mapping("rewards", settings)
+    named = {
+        name: _mapping(name, rewards, "engine", "rewards.") for name, section in rewards.items() if section is not None
+    }
+    run.rewards = {str(name): plugin_section("reward", own, f"rewards.{name}") for name, own in named.items()}
     check_run(run)
     return run
 
@@ -200,9 +208,9 @@ def _read(name: str, *, short: bool = True) -> Any:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(loaded, DictConfig):
         raise ConfigError(f"{path}: a configuration is a mapping of sections")
-    for kind, field in PLUGIN_SECTIONS.items() if short else ():
-        if isinstance(value := loaded.get(kind), str):
-            loaded[kind] = {field: value}
+    for place, kind, value in [*plugin_sections(loaded)] if short else ():
+        if isinstance(value, str):
+            OmegaConf.update(loaded, place, {PLUGIN_SECTIONS[kind]: value})
     return loaded
 
 
@@ -211,40 +219,65 @@ def _spelled_out(override: str) -> str:
     if "=" not in override:
         raise ConfigError(f"{override!r} is neither a file nor an override: write key=value")
     key, value = override.split("=", 1)
-    if key not in PLUGIN_SECTIONS or (key in OPTIONAL and value in ("null", "")):
+    named, optional = plugin_key(key), key in OPTIONAL or key.startswith("rewards.")
+    if named is None or (optional and (value in ("null", "") or value.startswith("{"))):
         return override
-    return f"{key}.{PLUGIN_SECTIONS[key]}={value}"
+    return f"{named}={value}"
 
 
-def _mapping(section: str, settings: Mapping[str, Any], name_field: str | None = None) -> dict[str, Any]:
+def _mapping(
+    section: str, settings: Mapping[str, Any], name_field: str | None = None, above: str = ""
+) -> dict[str, Any]:
     value = settings.get(section)
     if value is None:
         return {}
     if isinstance(value, str) and name_field:
         return {name_field: value}
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{section}: expected a mapping of settings, got {value!r}")
+        raise ConfigError(f"{above}{section}: expected a mapping of settings, got {value!r}")
     return dict(value)
 
 
-def plugin_section(kind: str, settings: Mapping[str, Any]) -> Any:
-    """A plugin's section by itself, as for a reward with a generator of its own. Raises ``ConfigError``."""
-    return _plugin_section(kind, PLUGIN_SECTIONS[kind], dict(settings))
+def plugin_section(kind: str, settings: Mapping[str, Any], place: str = "") -> Any:
+    """A plugin's section by itself, as for a reward with a generator of its own. Raises ``ConfigError``.
 
-
-def _plugin_section(kind: str, name_field: str, settings: dict[str, Any]) -> Any:
-    name = str(settings.get(name_field) or getattr(BASES[kind], name_field))
-    if name == "auto" and name_field == "engine":  # a policy may well be called auto
+    ``place``: what it is called in the configuration; by default its kind.
+    """
+    place, field = place or kind, PLUGIN_SECTIONS[kind]
+    name = str(settings.get(field) or getattr(BASES[kind], field))
+    if name == "auto" and field == "engine":  # a policy may well be called auto
         name = _resolve_auto(kind, settings)
-    settings[name_field] = name
-    module = plugin.load(kind, name)
-    found = section(kind, module.Config, _over(module.Config, defaults(kind, name), settings))
+    try:
+        module = plugin.load(kind, name)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}" if place != kind else str(error)) from None
+    found = section(place, module.Config, _over(module.Config, defaults(kind, name), {**settings, field: name}))
+    if hasattr(found, "replicas"):
+        found.replicas = _replicas(place, found.replicas)
     if validate := getattr(module, "validate", None):
         try:
             validate(found)
         except ValueError as error:
-            said = plugin.respelled(str(error), kind) if kind == "critic" else str(error)
-            raise ConfigError(said) from None
+            raise ConfigError(plugin.respelled(str(error), place, WORDS.get(kind, kind))) from None
+    return found
+
+
+@dataclasses.dataclass
+class _Fixed:
+    replicas: int = 1
+
+
+def _replicas(kind: str, value: Any) -> int | Replicas:
+    """A number of replicas, or the bounds of one that changes."""
+    if not isinstance(value, Mapping):
+        try:
+            return section(kind, _Fixed, {"replicas": value}).replicas
+        except ConfigError as error:
+            raise ConfigError(f"{error}, or the bounds of one that changes: {{min: 1, max: 4}}") from None
+    missing = [field.name for field in dataclasses.fields(Replicas) if field.name not in value]
+    found = section(f"{kind}.replicas", Replicas, {**value, **dict.fromkeys(missing, 0)})
+    if missing:
+        raise ConfigError(f"{kind}.replicas.{missing[0]} is missing: give min and max, or one number")
     return found
 
 

@@ -18,10 +18,16 @@ def generator(values: Mapping[str, Any], role: str = "generator") -> str:
     return digest((json.dumps(shaped | {"data.template": values["data.template"]}, sort_keys=True),)).hex()
 
 
-def scorer(values: Mapping[str, Any]) -> str:
-    """All that shapes a reward, from a plan's values. 32 hex digits.
+def scorer(values: Mapping[str, Any], section: str = "reward") -> str:
+    """All that shapes a reward, from a plan's values. 32 hex digits. The same model in two sections has one name.
 
     Rewards of whole responses keep the name they had before ``think`` was an option.
     """
-    think = () if values["reward.think"] == "keep" else (f"think={values['reward.think']}",)
-    return digest((values["reward.engine"], values["reward.model"], *think)).hex()
+    engine, model, think = (values[f"{section}.{key}"] for key in ("engine", "model", "think"))
+    return digest((engine, model, *(() if think == "keep" else (f"think={think}",)))).hex()
+
+
+def further(values: Mapping[str, Any]) -> list[str]:
+    """The names of the further reward models in a plan's values."""
+    sections = (key.removesuffix(".engine") for key in values if key.startswith("rewards.") and key.endswith(".engine"))
+    return [section.removeprefix("rewards.") for section in sections]

@@ -13,7 +13,7 @@ from importlib import import_module
 from types import ModuleType
 
 from pipeline.errors import ConfigError
-from pipeline.sections import MethodConfig
+from pipeline.sections import MethodConfig, RunConfig, reward_column
 
 PACKAGES = {
     "method": "pipeline.methods",
@@ -46,6 +46,11 @@ def columns(method: str) -> dict[str, type]:
     return dict(getattr(load("method", method), "COLUMNS", {}))
 
 
+def result_columns(run: RunConfig) -> dict[str, type]:
+    """The columns of the run's results beside the fixed ones: rewards by further models, then what its method tells."""
+    return {**dict.fromkeys(map(reward_column, run.rewards), float), **columns(run.method.name)}
+
+
 def draws(method: MethodConfig) -> bool:
     """Whether a method with these settings needs a generator: it does unless ``draws`` of its module says no."""
     rule = getattr(load("method", method.name), "draws", None)
@@ -58,6 +63,6 @@ def nearest(word: str, known: list[str]) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
-def respelled(message: str, section: str) -> str:
-    """An engine's message, in which keys are called ``generator.KEY``, for the section that the engine stands in."""
-    return re.sub(r"\bgenerator(?=\.\w|'s )", section, message)
+def respelled(message: str, section: str, word: str = "generator") -> str:
+    """An engine's message, in which keys are called ``WORD.KEY``, for the section that the engine stands in."""
+    return re.sub(rf"\b{word}(?=\.\w|'s )", section, message)

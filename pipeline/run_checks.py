@@ -7,13 +7,15 @@ import math
 from pipeline import plugin
 from pipeline.errors import ConfigError
 from pipeline.kernels.pairing import RULES
-from pipeline.sections import GeneratorConfig, RunConfig
+from pipeline.sections import GeneratorConfig, Replicas, RewardConfig, RunConfig, reward_column
 
 FORMATS = ("pairs", "unpaired", "sft", "candidates")
 FORMS = ("conversational", "text")
 LENGTHS = ("characters", "tokens")
 TEMPLATES = ("auto", "chat", "raw")
 THINK = ("strip", "keep")
+TAKEN = ("calls",)
+"""Names that no further reward model may have: ``reward_calls`` is what a report counts."""
 RAYS_OWN = ("CPU", "GPU", "memory")
 """Resources that every machine of a cluster has, by Ray's names."""
 
@@ -23,8 +25,7 @@ def check_run(run: RunConfig) -> None:
     if not run.out:
         raise ConfigError("out: name the run's directory, e.g. out=runs/first (any fsspec URL)")
     _check_data(run)
-    if run.reward.think not in THINK:
-        raise ConfigError(f"reward.think = {run.reward.think!r}: choose one of {', '.join(THINK)}")
+    _check_rewards(run)
     _check_amounts(run)
     _check_export(run)
     if run.policy.batch is not None and run.policy.batch < 1:
@@ -81,15 +82,43 @@ def _check_data(run: RunConfig) -> None:
             f"data.responses: method {run.method.name} scores responses that the input has; name the column or columns "
             "that hold them, or data.transcript where they are the ends of whole conversations"
         )
-    if run.reward.needs_reference and data.reference is None:
-        raise ConfigError(
-            f"data.reference: reward engine {run.reward.engine} compares responses with right answers or with other "
-            "responses; name the column that holds them"
-        )
+    for name, section in run.scorers.items():
+        if section.needs_reference and data.reference is None:
+            raise ConfigError(
+                f"data.reference: {name} engine {section.engine} compares responses with right answers or with other "
+                "responses; name the column that holds them"
+            )
     if data.template not in TEMPLATES:
         raise ConfigError(f"data.template = {data.template!r}: choose one of {', '.join(TEMPLATES)}")
     if data.limit is not None and data.limit < 1:
         raise ConfigError(f"data.limit = {data.limit}: it must be at least 1, or null for all rows")
+
+
+def _check_rewards(run: RunConfig) -> None:
+    """Every reward section, and the names of the further ones, which become columns."""
+    for name, section in run.scorers.items():
+        if section.think not in THINK:
+            raise ConfigError(f"{name}.think = {section.think!r}: choose one of {', '.join(THINK)}")
+    own = {column.lower(): column for column in plugin.columns(run.method.name)}
+    seen: dict[str, str] = {}
+    for name in run.rewards:
+        if not (name.isidentifier() and name.isascii()):
+            raise ConfigError(
+                f"rewards: {name!r} is no name for a column; use letters, digits and underscores, a letter first"
+            )
+        if name in TAKEN or name.endswith(("_low", "_high")):
+            raise ConfigError(
+                f"rewards.{name}: {reward_column(name)} is something else in reports; choose another name"
+            )
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise ConfigError(
+                f"rewards.{name} and rewards.{other}: readers of tables may take them for one; rename one"
+            )
+        if (column := reward_column(name)).lower() in own:
+            raise ConfigError(
+                f"rewards.{name}: the results of method {run.method.name} have a column {column} already; call it "
+                "something else"
+            )
 
 
 def _is_texts(value: object) -> bool:
@@ -108,6 +137,10 @@ def _check_export(run: RunConfig) -> None:
     for name in export.formats:
         if name not in FORMATS:
             raise ConfigError(f"export.formats holds {name!r}: choose any of {', '.join(FORMATS)}")
+    for name in export.agree:
+        if name not in run.rewards:
+            there = f"there are: {', '.join(run.rewards)}" if run.rewards else "this run has none"
+            raise ConfigError(f"export.agree holds {name!r}: name further reward models (rewards.NAME); {there}")
     for key, known in (("form", FORMS), ("rule", RULES), ("length", LENGTHS)):
         if (value := getattr(export, key)) not in known:
             raise ConfigError(f"export.{key} = {value!r}: choose one of {', '.join(known)}")
@@ -118,11 +151,16 @@ def _check_export(run: RunConfig) -> None:
         raise ConfigError(f"export.threshold = {export.threshold}: give a reward, or null for the median of all")
 
 
+def _least_key(name: str, model: GeneratorConfig | RewardConfig) -> str:
+    """The key that says how many replicas there are at least."""
+    return f"{name}.replicas.min" if isinstance(model.replicas, Replicas) else f"{name}.replicas"
+
+
 def _check_amounts(run: RunConfig) -> None:
     """Counts of at least 1, shares of at least 0, and times above 0."""
     positive = {
         "data.shard_rows": run.data.shard_rows,
-        **{f"{name}.replicas": model.replicas for name, model in run.models.items() if model.engine != "none"},
+        **{_least_key(name, model): model.bounds.min for name, model in run.models.items() if model.engine != "none"},
         **{f"{name}.max_in_flight": model.max_in_flight for name, model in run.models.items()},
         **{f"{name}.max_tokens": generator.max_tokens for name, generator in run.generators.items()},
         "cluster.shards_in_flight": run.cluster.shards_in_flight,
@@ -138,9 +176,16 @@ def _check_amounts(run: RunConfig) -> None:
         ("cluster.runner_cpus", run.cluster.runner_cpus),
         ("cluster.flush_s", run.cluster.flush_s),
         ("cluster.node_wait_s", run.cluster.node_wait_s),
+        ("cluster.idle_s", run.cluster.idle_s),
     ):
         if amount is not None and not 0 <= amount < math.inf:
             raise ConfigError(f"{key} = {amount}: it must be a number of at least 0")
+    for name, model in run.models.items():
+        if model.bounds.min > model.bounds.max:
+            raise ConfigError(
+                f"{name}.replicas.min = {model.bounds.min}: it must not be more than {name}.replicas.max = "
+                f"{model.bounds.max}"
+            )
     resources = {f"{name}.resources": model.resources for name, model in run.models.items()}
     for key, taken in (resources | {"cluster.runner_resources": run.cluster.runner_resources}).items():
         for name, amount in taken.items():

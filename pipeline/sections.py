@@ -94,9 +94,34 @@ class PolicyConfig:
 
 
 @dataclass
-class GeneratorConfig:
+class Replicas:
+    """Between ``min``, with which a run begins, and ``max``, to which it grows while requests wait for a replica."""
+
+    min: int
+    max: int
+
+
+class _Replicated:
+    """A section with ``replicas``: a number, or ``Replicas``."""
+
+    replicas: Any
+
+    @property
+    def bounds(self) -> Replicas:
+        """The fewest and the most replicas that there may be."""
+        return self.replicas if isinstance(self.replicas, Replicas) else Replicas(self.replicas, self.replicas)
+
+    @property
+    def elastic(self) -> bool:
+        """Whether their number changes while a run goes on."""
+        return self.bounds.min < self.bounds.max
+
+
+@dataclass
+class GeneratorConfig(_Replicated):
     """Base of every engine's own ``Config``.
 
+    ``replicas``: how many engines, at least 1; or ``{min, max}`` for as many as the requests need (``Replicas``).
     ``max_tokens`` caps the *whole* response. ``seed_requests``: give every request its own seed, so that the same
     draw has the same tokens in every run. ``gpus``: per replica; by default one per tensor-parallel rank where
     the cluster has GPUs, else 0. ``resources``: Ray's custom resources that a replica takes as well, by name; only
@@ -107,7 +132,7 @@ class GeneratorConfig:
 
     engine: str = "auto"
     model: str = ""
-    replicas: int = 1
+    replicas: Any = 1
     max_tokens: int = 512
     temperature: float = 1.0
     top_p: float = 1.0
@@ -133,7 +158,7 @@ class GeneratorConfig:
 
 
 @dataclass
-class RewardConfig:
+class RewardConfig(_Replicated):
     """Base of every reward's own ``Config``.
 
     ``column``: which logit is the reward, for heads with several. ``think``: ``strip`` scores responses without their
@@ -143,7 +168,7 @@ class RewardConfig:
 
     engine: str = "auto"
     model: str = ""
-    replicas: int = 1
+    replicas: Any = 1
     column: int | None = None
     think: str = "strip"
     gpus: float | None = None
@@ -166,6 +191,11 @@ class RewardConfig:
         return False
 
 
+def reward_column(name: str) -> str:
+    """The column of rewards by the model of section ``rewards.NAME``."""
+    return f"reward_{name}"
+
+
 @dataclass
 class ExportConfig:
     """What ``relabel`` makes of a finished run. Nothing here changes what is drawn or scored.
@@ -175,7 +205,8 @@ class ExportConfig:
     ``best_worst``, ``best_random`` or ``best_given``. ``margin`` >= 0: rewards of a pair differ by more.
     ``max_ratio`` >= 1, ``max_difference`` >= 0: how far the lengths of a pair may lie apart, in ``length``
     (``characters`` or ``tokens``: of ``tokenizer``, by default the generator's). ``threshold``: responses with a higher
-    reward are labelled true (null: the median of all rewards). ``seed``: of random choices.
+    reward are labelled true (null: the median of all rewards). ``agree``: names of further reward models (``rewards``)
+    that must rank a pair the same way. ``seed``: of random choices.
     """
 
     formats: list[str] = field(default_factory=lambda: ["pairs", "unpaired", "sft", "candidates"])
@@ -187,6 +218,7 @@ class ExportConfig:
     length: str = "characters"
     tokenizer: str | None = None
     threshold: float | None = None
+    agree: list[str] = field(default_factory=list)
     seed: int = 0
 
 
@@ -201,7 +233,8 @@ class ClusterConfig:
     at most about this long. ``runner_cpus``, ``runner_resources``: what a runner takes of its machine (Ray's custom
     resources by name). ``node_wait_s``: how long machines may take to join, for a run to begin where there are too few,
     and for a replica that lost its own; set it where they come when they are asked for (0: too few are an error at
-    once, and a lost one is waited for two minutes).
+    once, and a lost one is waited for two minutes). ``idle_s``: where a model's ``replicas`` have a ``min`` and a
+    ``max``, how long they must have had next to nothing to do until some of them are ended.
     """
 
     address: str | None = None
@@ -212,6 +245,7 @@ class ClusterConfig:
     segment: int | None = 256
     flush_s: float = 0.2
     node_wait_s: float = 0.0
+    idle_s: float = 60.0
 
 
 @dataclass
@@ -219,7 +253,8 @@ class RunConfig:
     """One run. The plugin sections hold the ``Config`` of the plugin that they name.
 
     ``critic``: a second generator section, for the texts that a method wants about responses (TPO's critiques and
-    advice); by default the generator writes them too. It has replicas of its own.
+    advice); by default the generator writes them too. It has replicas of its own. ``rewards``: further reward models by
+    name, by which nothing is selected; the tables have a column ``reward_NAME`` for each.
     """
 
     out: str = ""
@@ -231,6 +266,7 @@ class RunConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     critic: GeneratorConfig | None = None
     reward: RewardConfig = field(default_factory=RewardConfig)
+    rewards: dict[str, RewardConfig] = field(default_factory=dict)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
 
@@ -241,9 +277,21 @@ class RunConfig:
         return own if self.critic is None else own | {"critic": self.critic}
 
     @property
+    def scorers(self) -> dict[str, RewardConfig]:
+        """The sections of the reward models by name: ``reward``, by which is selected, and ``rewards.NAME``."""
+        return {"reward": self.reward, **{f"rewards.{name}": section for name, section in self.rewards.items()}}
+
+    @property
     def models(self) -> dict[str, GeneratorConfig | RewardConfig]:
-        """The sections of all models that the run has replicas of, by name."""
+        """The sections of all models that the run has replicas of, by name; of equal reward sections the first."""
         found: dict[str, GeneratorConfig | RewardConfig] = {"generator": self.generator}
         if self.critic is not None:
             found["critic"] = self.critic
-        return found | {"reward": self.reward}
+        for name, section in self.scorers.items():
+            if section not in found.values():
+                found[name] = section
+        return found
+
+    def model_of(self, section: RewardConfig) -> str:
+        """The name in ``models`` of the replicas that a reward section has, alone or with others that are equal."""
+        return next(name for name, other in self.models.items() if other == section)

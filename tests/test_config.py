@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import CONF, build, load, to_dict, to_yaml
+from pipeline.config import CONF, build, from_yaml, load, to_dict, to_yaml
 from pipeline.errors import ConfigError
+from pipeline.sections import Replicas
 
 BASE = ["out=x", "data.input=p.jsonl", "generator=toy", "reward=toy"]
 
@@ -119,6 +120,29 @@ def test_of_responses_and_transcripts_the_last_one_named_counts() -> None:
         (["generator.top_p=1.5"], r"generator.top_p = 1.5"),
         (["data.template=jinja"], r"data.template = 'jinja': choose one of auto, chat, raw"),
         (["generator.replicas=0"], r"generator.replicas = 0: it must be at least 1"),
+        (
+            ["generator.replicas=many"],
+            r"generator.replicas = 'many': expected a whole number, or .*min: 1, max: 4",
+        ),
+        (["generator.replicas=2.5"], r"generator.replicas = 2.5: expected a whole number"),
+        (["generator.replicas=[1,4]"], r"generator.replicas = \[1, 4\]: expected a whole number, or"),
+        (["generator.replicas=null"], r"generator.replicas = null: it needs a value"),
+        (["generator.replicas.max=4"], r"generator.replicas.min is missing: give min and max, or one number"),
+        (["reward.replicas={min: 2}"], r"reward.replicas.max is missing: give min and max"),
+        (["generator.replicas={}"], r"generator.replicas.min is missing"),
+        (
+            ["generator.replicas={min: 3, max: 2}"],
+            r"replicas.min = 3: .* more than generator.replicas.max = 2",
+        ),
+        (["reward.replicas={min: 0, max: 2}"], r"reward.replicas.min = 0: it must be at least 1"),
+        (["generator.replicas={min: 1, max: many}"], r"generator.replicas.max = 'many': expected a whole number"),
+        (["generator.replicas={min: 1, max: 1.5}"], r"generator.replicas.max = 1.5: expected a whole number"),
+        (["generator.replicas={min: 1, max: null}"], r"generator.replicas.max = null: it needs a value"),
+        (
+            ["generator.replicas={min: 1, mx: 2}"],
+            r"unknown key 'generator.replicas.mx' \(did you mean 'max'\?\); valid here: max, min",
+        ),
+        (["cluster.idle_s=-1"], r"cluster.idle_s = -1.0: it must be a number of at least 0"),
         (["data.limit=0"], r"data.limit = 0"),
         (["seed=-1"], r"seed = -1"),
         (["out=''"], r"out: name the run's directory"),
@@ -188,6 +212,21 @@ def test_of_responses_and_transcripts_the_last_one_named_counts() -> None:
 def test_mistakes_are_named(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load([], [*BASE, *overrides])
+
+
+def test_replicas_are_a_number_or_its_bounds(tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("generator: {engine: toy, replicas: 4}\nreward: {engine: toy, replicas: {min: 2, max: 3}}\n")
+    base = ["out=x", "data.input=p"]
+    run = load([str(job)], base)
+    assert (run.generator.replicas, run.generator.bounds, run.generator.elastic) == (4, Replicas(4, 4), False)
+    assert (run.reward.replicas, run.reward.bounds, run.reward.elastic) == (Replicas(2, 3), Replicas(2, 3), True)
+    bounds = ["generator.replicas.min=1", "generator.replicas.max=4", "reward.replicas.max=9"]
+    run = load([str(job)], [*base, *bounds])
+    assert (run.generator.replicas, run.reward.replicas) == (Replicas(1, 4), Replicas(2, 9))
+    assert from_yaml(to_yaml(run)) == run
+    run = load([str(job)], [*base, *bounds, "generator.replicas=2", "reward.replicas='5'"])
+    assert (run.generator.replicas, run.reward.replicas) == (2, 5)
 
 
 def test_a_critic_is_a_generator_section_that_a_run_may_be_without(tmp_path: Path) -> None:

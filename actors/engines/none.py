@@ -6,6 +6,7 @@ No replica is started, and prompts are not rendered: they are as long as the rew
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from actors.protocol import Engine
 from pipeline.errors import ConfigError
@@ -18,7 +19,7 @@ class Config(GeneratorConfig):
     """Nothing of it has any effect."""
 
     engine: str = "none"
-    replicas: int = 0
+    replicas: Any = 0
     gpus: float | None = 0.0
 
 

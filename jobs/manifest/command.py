@@ -134,7 +134,9 @@ def _in_pods(settings: Mapping[str, Any], run: RunConfig) -> dict[str, Any]:
     """The settings in the manifest. GPUs stand in them, since the cluster may begin without any."""
     found = in_job(settings)
     found["cluster"] = {"node_wait_s": NODE_WAIT_S, **found["cluster"]}
-    for role, model in run.models.items():
-        if model.replicas:
-            found[role] = {**found[role], "gpus": need_of(role, model, there=True).gpus}
+    for role, model in [*run.models.items(), *run.scorers.items()]:
+        if model.bounds.max:
+            gpus = {"gpus": need_of(role, model, there=True).gpus}
+            own, _, name = role.partition(".")
+            found[own] = {**found[own], **({name: {**found[own][name], **gpus}} if name else gpus)}
     return found

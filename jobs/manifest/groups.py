@@ -1,4 +1,4 @@
-"""Which pods a run needs, by what runs on them: groups of equal pods, as large as the replicas of the configuration.
+"""Which pods a run needs, by what runs on them: groups of equal pods, for all replicas that the configuration allows.
 
 A role whose replicas take whole GPUs, or custom resources, has pods of its own, one for each replica. Replicas that
 share GPUs share pods with one GPU. What takes none shares pods with the runners.
@@ -7,7 +7,7 @@ share GPUs share pods with one GPU. What takes none shares pods with the runners
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 from actors.needs import need_of
@@ -44,7 +44,10 @@ class PodConfig:
 
 @dataclass(frozen=True)
 class Group:
-    """Equal pods, at ``most`` so many: the autoscaler brings those that are asked for. ``resources``: custom ones."""
+    """Equal pods, ``least`` to ``most``: the autoscaler brings those that are asked for. ``resources``: custom ones.
+
+    ``least``: those that are there from the beginning on, for replicas whose number changes.
+    """
 
     name: str
     holds: str
@@ -53,6 +56,7 @@ class Group:
     memory_gib: float
     gpus: int = 0
     resources: Mapping[str, int] = field(default_factory=dict)
+    least: int = 0
 
 
 def groups(run: RunConfig, pods: PodConfig) -> list[Group]:
@@ -62,13 +66,15 @@ def groups(run: RunConfig, pods: PodConfig) -> list[Group]:
     plain: list[Need] = []
     for role, section in run.models.items():
         need = need_of(role, section, there=True)
-        if not section.replicas:
+        bounds = section.bounds
+        if not bounds.max:
             continue
         if need.gpus >= 1 or need.resources:
-            holds = f"{section.replicas} x {role}: {section.model or section.engine}"
-            found.append(_own(pods, need, holds, section.replicas))
+            number = f"{bounds.min} to {bounds.max}" if section.elastic else f"{bounds.max}"
+            group = _own(pods, need, f"{number} x {role}: {section.model or section.engine}", bounds.max)
+            found.append(replace(group, least=bounds.min) if section.elastic else group)
         else:
-            (sharing if need.gpus else plain).extend([need] * section.replicas)
+            (sharing if need.gpus else plain).extend([need] * bounds.max)
     if sharing:
         found.append(_shared(pods, sharing))
     runner = Need("runner", run.cluster.runner_cpus, resources=run.cluster.runner_resources)
@@ -85,7 +91,12 @@ def _own(pods: PodConfig, need: Need, holds: str, replicas: int) -> Group:
     cpus = pods.gpu_cpus * gpus or pods.cpus
     _check_cpus(need, cpus, "gpu_cpus" if gpus else "cpus")
     memory = pods.gpu_memory_gib * gpus or pods.memory_gib
-    return Group(need.kind, holds, replicas, cpus, memory, gpus, _whole(need.resources, 1))
+    return Group(_label(need.kind), holds, replicas, cpus, memory, gpus, _whole(need.resources, 1))
+
+
+def _label(section: str) -> str:
+    """A name as Kubernetes takes it: ``rewards.my_model`` is ``rewards-my-model``."""
+    return section.replace(".", "-").replace("_", "-").lower()
 
 
 def _shared(pods: PodConfig, needs: Sequence[Need]) -> Group:

@@ -17,13 +17,13 @@ from rich.progress import Progress, TaskID
 
 from jobs.command import guarded
 from jobs.report import page
-from jobs.report.reading import ReportRun, Wanted, begin, open_held_out, read_run
+from jobs.report.reading import ReportRun, Wanted, begin, further_rewards, open_held_out, read_run
 from jobs.report.sections import sections
 from pipeline.config import load_section
 from pipeline.errors import ConfigError, InputError
 from pipeline.kernels.choice import SELECTIONS
 from pipeline.plugin import nearest
-from pipeline.report.points import COLUMNS, Point, common, points
+from pipeline.report.points import Point, common, points
 from pipeline.report.settings import Run, named_setting, own_setting, settings
 from pipeline.storage.folder import Folder
 from pipeline.storage.held_out import HeldOut
@@ -94,6 +94,7 @@ def write_report(places: Sequence[str], config: ReportConfig, console: Console) 
     if baseline is not None:
         named_setting(baseline, settings(shown))  # what isn't there is said before anything is read
     held_out, warnings = open_held_out(listed(config.held_out), runs)
+    warnings += further_rewards(runs)
     _read(runs, held_out)
     ids = common(shown)
     if not ids:
@@ -179,7 +180,7 @@ def _csv(found: list[Point]) -> bytes:
         {"series": p.series, "value": p.value, "own": p.own, "seeds": p.seeds, "front": p.front}
         | {
             f"{name}{end}": of[name]
-            for name in COLUMNS
+            for name in p.mean
             for end, of in (("", p.mean), ("_low", p.low), ("_high", p.high))
         }
         | {"held_out_known": int(p.known["held_out"])}

@@ -42,7 +42,7 @@ def curves(found: Sequence[Point], panels: Sequence[tuple[str, str]]) -> str:
                 if known := [p for p in line if not np.isnan(p.mean[quality])]:
                     _line(axes, known, style, cost, quality)
             scale = "log" if min(p.mean[cost] for p in found) > 0 else "symlog"
-            axes.set(xlabel=LABELS[cost], ylabel=LABELS[quality], xscale=scale)
+            axes.set(xlabel=LABELS[cost], ylabel=LABELS.get(quality, quality), xscale=scale)
         return _finish(figure, grid[0])
 
 
@@ -53,7 +53,7 @@ def over_optimisation(found: Sequence[Point], qualities: Sequence[str]) -> str:
         for quality, axes in zip(qualities, row, strict=True):
             for style, line in _series(found):
                 axes.plot([p.mean["reward"] for p in line], [p.mean[quality] for p in line], **style)
-            axes.set(xlabel="mean reward that was selected by", ylabel=LABELS[quality])
+            axes.set(xlabel="mean reward that was selected by", ylabel=LABELS.get(quality, quality))
         return _finish(figure, row[0])
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from jobs.report import figures
 from jobs.report.reading import ReportRun
 from jobs.report.sections import Section
-from pipeline.report.points import QUALITIES, Point, quality
+from pipeline.report.points import QUALITIES, Point, further, quality
 
 TITLES = {"accuracy": "accuracy", "held_out": "held-out reward", "reward": "mean reward"}
 FIGURES = {
@@ -42,7 +42,7 @@ def render(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": number, "share": share, "coded": coded}
-    environment.globals |= {"number": number, "share": share, "titles": TITLES, "figure_titles": FIGURES}
+    environment.globals |= {"number": number, "share": share, "title": title, "figure_titles": FIGURES}
     template = environment.from_string(files(__package__).joinpath("page.html.j2").read_text())
     known = shown(found)
     costs = [(known[0], cost) for cost in ("reward_calls", "depth") if len({p.mean[cost] for p in found}) > 1]
@@ -65,12 +65,12 @@ def render(
 
 def summary(found: Sequence[Point], prompts: int, baseline: str | None = None) -> Table:
     """Each series at its most compute, for the terminal."""
-    title = f"{prompts} prompts" + (f"; the baseline is {baseline}" if baseline else "")
-    table = Table(title=title, title_justify="left")
-    columns = [(TITLES[name], name, share if name == "accuracy" else number) for name in shown(found)]
+    caption = f"{prompts} prompts" + (f"; the baseline is {baseline}" if baseline else "")
+    table = Table(title=caption, title_justify="left")
+    columns = [(title(name), name, share if name == "accuracy" else number) for name in shown(found)]
     if baseline is not None:
         columns.append(("above baseline", "baseline_win_rate", share))
-    for column in ("series", "at", *(f"{title} (95 %)" for title, _, _ in columns), "tokens", "rewards", "depth"):
+    for column in ("series", "at", *(f"{said} (95 %)" for said, _, _ in columns), "tokens", "rewards", "depth"):
         table.add_column(column, justify="left" if column == "series" else "right")
     for p in headline(found):
         table.add_row(
@@ -84,7 +84,13 @@ def summary(found: Sequence[Point], prompts: int, baseline: str | None = None) -
 
 def shown(found: Sequence[Point]) -> list[str]:
     """Qualities that any point has, the most trustworthy first."""
-    return [name for name in QUALITIES if not all(math.isnan(p.mean[name]) for p in found)] or ["reward"]
+    names = [*QUALITIES[:-1], *further(found), QUALITIES[-1]]
+    return [name for name in names if not all(math.isnan(p.mean[name]) for p in found)] or ["reward"]
+
+
+def title(name: str) -> str:
+    """A quality for people; rewards by further models are called as their columns are."""
+    return TITLES.get(name, name)
 
 
 def headline(found: Sequence[Point]) -> list[Point]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -18,9 +19,10 @@ from pipeline.errors import InputError
 from pipeline.kernels.answers import correct, extract, stated
 from pipeline.kernels.choice import votes_on_answers
 from pipeline.plugin import nearest
+from pipeline.report.agreement import Agreement
 from pipeline.report.measures import Judge, Judges, Measured, unknown
 from pipeline.report.variants import variants
-from pipeline.sections import AnswerConfig, RunConfig
+from pipeline.sections import AnswerConfig, RunConfig, reward_column
 from pipeline.storage.finished import finished_plan
 from pipeline.storage.folder import Folder
 from pipeline.storage.held_out import HeldOut, Rewards
@@ -45,7 +47,8 @@ class ReportRun:
     its plan that are fingerprints.
 
     ``columns``: numbers that its method tells of each prompt (``Result.columns``); ``refinement``: its steps, where it
-    has any; ``unheld``: prompts that the held-out runs don't have.
+    has any; ``agreement``: of its reward models, where it has several; ``unheld``: prompts that the held-out runs don't
+    have.
     """
 
     name: str
@@ -56,9 +59,15 @@ class ReportRun:
     gold: str | None = None
     columns: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]] = field(default_factory=dict)
     refinement: Refinement | None = None
+    agreement: Agreement | None = None
     unheld: int = 0
     names: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def reward_columns(self) -> list[str]:
+        """The columns of rewards: the one that was selected by, and those of further models."""
+        return ["reward", *map(reward_column, self.recorded.further)]
 
     @property
     def place(self) -> str:
@@ -100,6 +109,7 @@ def read_run(run: ReportRun, held_out: HeldOut | None, progress: Callable[[int, 
     kinds, total = plugin.columns(config.method.name), int(run.summary["results"])
     numbers: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name, kind in kinds.items() if kind is not str}
     run.refinement = Refinement() if "trajectory" in kinds else None
+    run.agreement = Agreement(run.reward_columns) if recorded.further else None
     for number in range(recorded.shards):
         shard = recorded.read(number, config.data, critic=config.critic is not None)
         _take(run, shard, held_out)
@@ -137,7 +147,11 @@ def _take(run: ReportRun, shard: RecordedShard, held_out: HeldOut | None) -> Non
     chosen = [prompt for prompt in shard.prompts if prompt.id in kept]
     others = None if held_out is None else held_out.rewards(chosen)
     for prompt in chosen:
-        judges = Judges(_accuracy(right.get(prompt.id), answer), _rewards(run, prompt, others))
+        said = shard.replies.by_text(prompt.id, run.reward_columns) if run.agreement else {}
+        further = [_known(said.get(column, {})) for column in run.measured.further]
+        judges = Judges(_accuracy(right.get(prompt.id), answer), _rewards(run, prompt, others), further)
+        if run.agreement is not None:
+            run.agreement.take(said)
         run.measured.take(prompt, seed, shard.replies, judges, kept[prompt.id])
 
 
@@ -146,8 +160,12 @@ def _rewards(run: ReportRun, prompt: Prompt, others: Rewards | None) -> Judge:
     if others is None:
         return unknown
     run.unheld += prompt.id not in others.prompts
-    known = others.of(prompt.id)
-    return lambda response: known.get(response, float("nan"))
+    return _known(others.of(prompt.id))
+
+
+def _known(rewards: Mapping[str, float]) -> Judge:
+    """Rewards by text, NaN of those that there is none of."""
+    return lambda response: rewards.get(response, math.nan)
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -178,6 +196,27 @@ def _accuracy(gold: Any, answer: AnswerConfig) -> Judge:
         return known[response]
 
     return judge
+
+
+def further_rewards(runs: Sequence[ReportRun]) -> list[str]:
+    """Has every run measure what the further reward models of any of them say; returns warnings about these."""
+    named: dict[str, dict[str, str]] = {}
+    warnings = []
+    for run in runs:
+        values = run.recorded.plan.values
+        for name in run.recorded.further:
+            scorer = fingerprints.scorer(values, f"rewards.{name}")
+            named.setdefault(name, {}).setdefault(scorer, run.name)
+            if scorer == fingerprints.scorer(values):
+                warnings.append(f"{reward_column(name)}: {run.place} was selected by this reward model itself")
+    for run in runs:
+        run.measured.further = list(map(reward_column, named))
+    return warnings + [
+        f"{reward_column(name)}: {' and '.join(models.values())} have different reward models under this name; compare "
+        "their numbers by it with nothing"
+        for name, models in named.items()
+        if len(models) > 1
+    ]
 
 
 def open_held_out(places: Sequence[str], runs: Sequence[ReportRun]) -> tuple[HeldOut | None, list[str]]:

@@ -33,6 +33,8 @@ def sections(run: ReportRun, cases: int, resamples: int) -> list[Section]:
         made.append(_chains(run))
     if run.refinement is not None and (steps := run.refinement.steps()):
         made.append(_refinement(run, steps, cases))
+    if run.agreement is not None and (agreed := run.agreement.table(resamples)):
+        made.append({"kind": "agreement", "run": run.name, "agreed": agreed})
     if run.recorded.folder.names("grants", ".parquet"):
         made.append(_budget(run, resamples))
     return made

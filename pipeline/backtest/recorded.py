@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,19 @@ def pool(ids: list[Any], rewards: Floats, responses: list[Any] | None, tokens: F
         if filled is not None:
             own_tokens[k, : len(rows)] = filled[rows]
     return Pool(own, own_responses, None if tokens is None else own_tokens, sizes, every - len(order))
+
+
+def once(labels: Sequence[Any], rewards: Floats) -> Ints:
+    """Places of the first of each label with a finite reward, or of its first, in order.
+
+    A run that was given a further reward model writes its draws into the journal anew.
+    """
+    chosen: dict[Any, int] = {}
+    finite = np.isfinite(rewards)
+    for i, label in enumerate(labels):
+        if label not in chosen or (finite[i] and not finite[chosen[label]]):
+            chosen[label] = i
+    return np.array(sorted(chosen.values()), np.int64)
 
 
 def evaluate(expression: str, columns: Mapping[str, Floats]) -> Floats:

@@ -28,6 +28,7 @@ REASONS = {
     "duplicate": "all responses are the same text",
     "tie": "all rewards are the same",
     "margin": "no reward lies below the best by more than the margin",
+    "disagree": "no response that is left lies below the best by all of the models that are to agree",
     "length": "no response that is left has a length near enough to the best one's",
     "no_given": "no response that is left was given with the row",
     "blank": "the response that was kept has no text or no finite reward",

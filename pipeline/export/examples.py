@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.export import forms
 from pipeline.kernels.pairing import Limits, Pair, Scored, distinct, pair, usable
 from pipeline.keys import Key
-from pipeline.sections import ExportConfig
+from pipeline.sections import ExportConfig, reward_column
 from pipeline.types import Content
 
 Example = dict[str, Any]
@@ -23,7 +24,7 @@ BLANK = "blank"
 
 @dataclass(frozen=True, slots=True)
 class ScoredCandidate:
-    """A candidate of a row, as the journal has it."""
+    """A candidate of a row, as the journal has it. ``others``: rewards by further models, null where one gave none."""
 
     response: str
     reward: float
@@ -35,6 +36,7 @@ class ScoredCandidate:
     generated_tokens: int
     generator: str | None
     key: str
+    others: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class Exporter:
             for name in config.formats:
                 self.statistics.refuse(name, NO_TEXT)
             return {name: [] for name in config.formats}
-        scored = [Scored(c.response, c.reward, self._measure(c.response), c.kind == "given") for c in row.candidates]
+        scored = [self._scored(candidate) for candidate in row.candidates]
         for s, c in zip(scored, row.candidates, strict=True):
             self.statistics.note("candidates", s.reward, s.length)
             self.statistics.kinds[c.kind] += 1
@@ -102,6 +104,12 @@ class Exporter:
             "candidates": lambda: self._candidates(row, prompt),
         }
         return {name: self._counted(name, makers[name]()) for name in config.formats}
+
+    def _scored(self, candidate: ScoredCandidate) -> Scored:
+        text, given = candidate.response, candidate.kind == "given"
+        others = [candidate.others[name] for name in self._config.agree]
+        known = tuple(math.nan if reward is None else reward for reward in others)
+        return Scored(text, candidate.reward, self._measure(text), given, known)
 
     def _counted(self, format: str, made: list[Example] | str) -> list[Example]:
         if isinstance(made, str):
@@ -162,6 +170,7 @@ class Exporter:
                 "generated_tokens": c.generated_tokens,
                 "generator": c.generator,
                 "key": c.key,
+                **{reward_column(name): reward for name, reward in c.others.items()},
             }
             for c in row.candidates
         ]

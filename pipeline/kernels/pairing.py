@@ -1,7 +1,8 @@
 """Which two of a row's scored responses make a preference pair, or why none do. Pure; draws from ``rng`` alone.
 
 The better one is always the row's best. Left for the other are those with another text, a reward that is lower by more
-than the margin, and a length that is not too far off; the rule picks among these. So limits cost pairs only where
+than the margin, and lower by all models that are to agree, and a length that is not too far off; the rule picks among
+these. So limits cost pairs only where
 nothing is left, and a pair is never a tie or a duplicate.
 """
 
@@ -14,19 +15,24 @@ from dataclasses import dataclass
 import numpy as np
 
 RULES = ("best_worst", "best_random", "best_given")
-REASONS = ("no_candidate", "single", "duplicate", "tie", "margin", "length", "no_given")
+REASONS = ("no_candidate", "single", "duplicate", "tie", "margin", "disagree", "length", "no_given")
 """Why a row makes no pair: no response with a finite reward and some text; one alone; all the same text; no other with
-a lower reward; none lower by more than the margin; none of a length near enough; none left that was given."""
+a lower reward; none lower by more than the margin; none that all other models have below the best, too; none of a
+length near enough; none left that was given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A response with its reward. ``length``: in whatever unit limits have. ``given``: it came with the row."""
+    """A response with its reward. ``length``: in whatever unit limits have. ``given``: it came with the row.
+
+    ``others``: rewards by other models that are to agree, in one order for all, NaN where one gave none.
+    """
 
     text: str
     reward: float
     length: int
     given: bool = False
+    others: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ def _conditions(best: Scored, rule: str, limits: Limits) -> list[tuple[str, Call
         ("duplicate", lambda c: True),
         ("tie", lambda c: c.reward < best.reward),
         ("margin", lambda c: best.reward - c.reward > limits.margin),
+        ("disagree", lambda c: all(b > other for b, other in zip(best.others, c.others, strict=True))),
         ("length", lambda c: limits.lengths_agree(best.length, c.length)),
         ("no_given", lambda c: c.given or rule != "best_given"),
     ]

@@ -36,17 +36,22 @@ def unknown(response: str) -> float:
 
 @dataclass(frozen=True)
 class Judges:
-    """Of one prompt's responses. ``accuracy``: 1 (right) or 0 (wrong); ``held_out``: another model's reward."""
+    """Of one prompt's responses. ``accuracy``: 1 (right) or 0 (wrong); ``held_out``: another model's reward.
+
+    ``further``: rewards by further models of runs, in the order of ``Measured.further``.
+    """
 
     accuracy: Judge = unknown
     held_out: Judge = unknown
+    further: Sequence[Judge] = ()
 
 
 @dataclass
 class Measured:
-    """A run's prompts under its variants."""
+    """A run's prompts under its variants. ``further``: columns of rewards by further models, of any run of a report."""
 
     variants: Sequence[Variant]
+    further: Sequence[str] = ()
     ids: list[str] = field(default_factory=list)
     lost: int = 0
     """Prompts with a result whose record is not complete."""
@@ -56,8 +61,12 @@ class Measured:
 
     @property
     def values(self) -> Floats:
-        """A view of (prompts, variants, measures), NaN where nothing can be told. Nothing can be added beside it."""
-        return np.asarray(self._numbers).reshape(len(self.ids), len(self.variants), len(MEASURES))
+        """A view of (prompts, variants, measures), NaN where nothing can be told. Nothing can be added beside it.
+
+        ``MEASURES`` come first, then ``further``.
+        """
+        measures = len(MEASURES) + len(self.further)
+        return np.asarray(self._numbers).reshape(len(self.ids), len(self.variants), measures)
 
     @cached_property
     def _method(self) -> ModuleType:
@@ -95,4 +104,5 @@ def _measure(outcome: Outcome | None, start: float, judges: Judges) -> list[floa
         float(outcome.generated_tokens),
         float(outcome.candidates),
         float(outcome.steps),
+        *(judge(outcome.response) for judge in judges.further),
     ]

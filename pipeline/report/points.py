@@ -16,15 +16,15 @@ from pipeline.report.measures import MEASURES
 from pipeline.report.settings import Run, Setting, named, settings
 
 Floats = NDArray[np.float64]
-COLUMNS = (*MEASURES, "baseline_win_rate")
-"""Of a point. The last one: the share of prompts whose reward is above that of the baseline, ties half."""
+WINS = "baseline_win_rate"
+"""The share of prompts whose reward is above that of the baseline, ties half."""
 QUALITIES = ("accuracy", "held_out", "reward")
 """What is to be had, the most trustworthy first."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A setting's means over prompts (and seeds), and their intervals, by ``COLUMNS``.
+    """A setting's means over prompts (and seeds), and their intervals, by ``columns_of`` the runs.
 
     A mean is over the prompts that have the number; it is NaN where more than one in a hundred has none of those for
     which another setting has it. ``known``: how many have it, on average over seeds. ``value``: the horizon. ``own``:
@@ -48,6 +48,16 @@ class Point:
         return named(self.series, self.value)
 
 
+def columns_of(runs: Sequence[Run]) -> tuple[str, ...]:
+    """What points tell: the measures, rewards by further models, and the share of wins against a baseline."""
+    return (*MEASURES, *runs[0].measured.further, WINS)
+
+
+def further(found: Sequence[Point]) -> list[str]:
+    """The columns of rewards by further models."""
+    return [name for name in found[0].mean if name not in (*MEASURES, WINS)]
+
+
 def common(runs: Sequence[Run]) -> list[str]:
     """Ids of the prompts that every run can tell of, in the order of the first run."""
     shared = set.intersection(*(set(run.measured.ids) for run in runs))
@@ -66,13 +76,16 @@ def points(
     base = None if against is None else baseline(against, found, runs, rows)
     blocks = [partial(_block, run, where, base) for run, where in zip(runs, rows, strict=True)]
     whole = totals(blocks, len(ids), resamples, seed)
-    sums, counts = (np.stack([_of(s, whole, half) for s in found], axis=1) for half in ("sums", "counts"))
+    columns = columns_of(runs)
+    sums, counts = (np.stack([_of(s, whole, half, len(columns)) for s in found], axis=1) for half in ("sums", "counts"))
     with np.errstate(invalid="ignore", divide="ignore"):
         means = sums / counts  # (1 + resamples, settings, columns)
     known = counts[0] / np.array([[len(s.members)] for s in found])
     means[:, known < ENOUGH * known.max(0)] = np.nan
     low, high = interval(means[1:])
-    mean, lows, highs, counted = ([_named(row) for row in table] for table in (means[0], low, high, known))
+    mean, lows, highs, counted = (
+        [dict(zip(columns, map(float, row), strict=True)) for row in table] for table in (means[0], low, high, known)
+    )
     made = [
         Point(s.series, s.value, s.own, len(s.members), *numbers)
         for s, numbers in zip(found, zip(mean, lows, highs, counted, strict=True), strict=True)
@@ -97,15 +110,10 @@ def _block(run: Run, rows: Any, base: Baseline | None, first: int, stop: int) ->
     return whole
 
 
-def _of(setting: Setting, whole: Sequence[Totals], half: str) -> Floats:
-    """A setting's sums or counts over all of its runs, (1 + resamples, columns)."""
-    n = len(COLUMNS)
+def _of(setting: Setting, whole: Sequence[Totals], half: str, n: int) -> Floats:
+    """A setting's sums or counts over all of its runs, (1 + resamples, n columns)."""
     parts = [getattr(whole[i], half)[:, k * n : (k + 1) * n] for i, k in setting.members]
     return np.asarray(np.sum(parts, axis=0))
-
-
-def _named(row: Floats) -> dict[str, float]:
-    return dict(zip(COLUMNS, map(float, row), strict=True))
 
 
 def quality(found: Sequence[Point]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import fingerprints
 from pipeline.errors import RunDirectoryError
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal, Part
@@ -21,12 +22,15 @@ from pipeline.storage.source import data_name
 class FinishedRun:
     """The run in ``folder`` whose journal is ``journal`` (a URL; by default its own).
 
+    ``further``: names of its further reward models.
     Raises ``RunDirectoryError`` if there is none, or if it isn't finished.
     """
 
     def __init__(self, folder: Folder, journal: str | None = None) -> None:
         self.folder, self.plan = folder, finished_plan(folder)
-        self.journal = Journal(Folder(journal or f"{folder.url}/candidates", "journal"), self.plan.run)
+        self.further = fingerprints.further(self.plan.values)
+        place = Folder(journal or f"{folder.url}/candidates", "journal")
+        self.journal = Journal(place, self.plan.run, self.further)
         self.parts: list[Part] = self.journal.parts()
         self._data = data_name(self.plan.values["data.input"])
         self._starts = shard_starts(folder, self.plan)

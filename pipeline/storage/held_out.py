@@ -7,7 +7,6 @@ was scored several times (by a judge that samples, say), its reward is the mean.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from pipeline import fingerprints
 from pipeline.errors import InputError
 from pipeline.sections import DataConfig
 from pipeline.storage.finished import FinishedRun, keys_of
-from pipeline.storage.row_slices import RowSlices
+from pipeline.storage.row_slices import RowSlices, mean_by_text
 from pipeline.storage.schema import ID
 from pipeline.storage.shards import id_hashes, prompts, shard_name
 from pipeline.types import Prompt
@@ -55,13 +54,7 @@ class Rewards:
 
     def of(self, row: str) -> Mapping[str, float]:
         """By the text of the response."""
-        found: defaultdict[str, list[float]] = defaultdict(list)
-        for slices in self._slices:
-            table = slices.of(row)
-            texts, rewards = (table.column(name).to_pylist() for name in ("response", "reward"))
-            for text, reward in zip(texts, rewards, strict=True):
-                found[text].append(reward)
-        return {text: sum(rewards) / len(rewards) for text, rewards in found.items()}
+        return mean_by_text((slices.of(row) for slices in self._slices), "reward")
 
 
 class _Source:

@@ -9,7 +9,8 @@ them into the part. Runs that name the same journal share their draws.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.keys import Key, digest
+from pipeline.sections import reward_column
 from pipeline.storage.folder import FileRecord, Folder
-from pipeline.storage.schema import CANDIDATES
+from pipeline.storage.schema import CANDIDATES, SCORER, with_rewards
 from pipeline.types import Candidate, Content
 
 
@@ -40,9 +42,13 @@ def _packed(tokens: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(tokens)}q", *tokens)
 
 
-def reply_digest(draw: str, scorer: str) -> str:
-    """The name of a response with its reward: the draw's digest and the reward model's fingerprint. 32 hex digits."""
-    return digest(("reply", draw, scorer)).hex()
+def reply_digest(draw: str, scorer: str, others: Mapping[str, str] | None = None) -> str:
+    """The name of a response with its rewards: the draw's digest, and the reward models' fingerprints. 32 hex digits.
+
+    ``others``: fingerprints of further reward models by the names of their columns.
+    """
+    further = [part for name, other in sorted((others or {}).items()) for part in (name, other)]
+    return digest(("reply", draw, scorer, *further)).hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +67,15 @@ class Part:
 
 
 class Journal:
-    """A journal folder. ``owner`` names the run, so that two runs never touch each other's open files."""
+    """A journal folder. ``owner`` names the run, so that two runs never touch each other's open files.
 
-    def __init__(self, folder: Folder, owner: str) -> None:
+    ``rewards``: names of the run's further reward models, for which its own parts have columns.
+    """
+
+    def __init__(self, folder: Folder, owner: str, rewards: Sequence[str] = ()) -> None:
         self.folder = folder
         self.owner = owner
+        self.schema = with_rewards(CANDIDATES, rewards)
 
     def parts(self) -> list[Part]:
         """Every committed part, in order of name."""
@@ -112,15 +122,15 @@ class Journal:
     def read(self, parts: Iterable[Part], ids: Sequence[str], adopted: Iterable[str] = ()) -> Replies:
         """The replies of these rows in these parts, and everything in the open parts that a node adopts."""
         opened = [_open_table(self.folder, name) for name in adopted]
-        return Replies(_joined([self.rows(parts, ids), *opened]), sum(map(len, opened)))
+        return Replies(joined([self.rows(parts, ids), *opened]), sum(map(len, opened)))
 
     def rows(self, parts: Iterable[Part], ids: Sequence[str]) -> pa.Table:
         """The rows (schema ``CANDIDATES``) of these input rows in these parts, part by part."""
-        return _joined(self.folder.read_table(part.name, filters=[("id", "in", list(ids))]) for part in parts)
+        return joined(self.folder.read_table(part.name, filters=[("id", "in", list(ids))]) for part in parts)
 
     def columns(self, parts: Iterable[Part], ids: Sequence[str], names: Sequence[str]) -> pa.Table:
         """Some columns of ``rows``; what older parts lack of them is null."""
-        wanted = pa.schema([CANDIDATES.field(name) for name in names])
+        wanted = pa.schema([self.schema.field(name) for name in names])
         filters = [("id", "in", list(ids))]
         tables = (self.folder.read_table(part.name, filters=filters, schema=wanted) for part in parts)
         return pa.concat_tables([wanted.empty_table(), *tables])
@@ -129,8 +139,7 @@ class Journal:
         """The rows of these names, each once, in the order of the table (see ``JournalWriter.commit``)."""
         wanted = [("id", "in", list(ids)), ("key", "in", list(keys))]
         tables = [self.folder.read_table(part.name, filters=[wanted]) for part in parts] if keys else []
-        whole = pa.concat_tables([CANDIDATES.empty_table(), *tables], promote_options="default")
-        return _sorted(_unique(whole), ids)
+        return _sorted(_unique(joined(tables, self.schema)), ids)
 
     def _own_manifests(self) -> list[dict[str, Any]]:
         names = [n for n in self.folder.names("_manifests", ".json") if n.startswith(f"{self.owner}-")]
@@ -145,6 +154,8 @@ class Replies:
         self._committed = len(self._table) - adopted
         self._by_key = _first_rows(table.column("key"))
         self._by_draw = _first_rows(table.column("draw"))
+        self._others = [n.removeprefix(SCORER) for n in table.column_names if n.startswith(SCORER)]
+        self._every: defaultdict[str, list[int]] | None = None
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -158,6 +169,35 @@ class Replies:
         """The same response as scored by another reward model, without its reward; or None."""
         i = self._by_draw.get(draw)
         return None if i is None else self._candidate(i, float("nan"))
+
+    def reward(self, draw: str, scorer: str) -> float | None:
+        """The reward of a response by one model, whichever run asked it; None where none did, or it gave none.
+
+        ``scorer``: its fingerprint, with the right answer where it looks at that.
+        """
+        for i in self._rows_of(draw):
+            others = {n: by for n in self._others if (by := self._value(f"{SCORER}{n}", i)) is not None}
+            found = [reward_column(name) for name, by in others.items() if by == scorer]
+            if self._value("key", i) == reply_digest(draw, scorer, others):
+                found.append("reward")
+            for column in found:
+                if (reward := self._value(column, i)) is not None:
+                    return float(reward)
+        return None
+
+    def rewards(self, key: str, names: Iterable[str]) -> dict[str, float | None]:
+        """The rewards of the row of this name by further models, by their names."""
+        i = self._by_key[key]
+        return {name: self._value(reward_column(name), i) for name in names}
+
+    def _rows_of(self, draw: str) -> list[int]:
+        if draw not in self._by_draw:
+            return []
+        if self._every is None:
+            self._every = defaultdict(list)
+            for i, name in enumerate(self._table.column("draw").to_pylist()):
+                self._every[name].append(i)
+        return self._every[draw]
 
     def open_row(self, key: str) -> dict[str, Any] | None:
         """The row of this name as the journal has it, if it is one of the adopted; else None."""
@@ -196,7 +236,7 @@ class JournalWriter:
     def __init__(
         self, journal: Journal, part: str, data: str, first: int, stop: int, adopted: Sequence[str] = ()
     ) -> None:
-        self._folder = journal.folder
+        self._folder, self._schema = journal.folder, journal.schema
         self._part = part
         self._data, self._first, self._stop = data, first, stop
         self._adopted = list(adopted)
@@ -207,7 +247,7 @@ class JournalWriter:
         """Makes replies durable. The file is whole or absent, never torn."""
         name = f"{self._flushed:06d}.parquet"
         self._flushed += 1
-        self._folder.write_table(f"_open/{self._part}/{name}", pa.Table.from_pylist(rows, schema=CANDIDATES))
+        self._folder.write_table(f"_open/{self._part}/{name}", pa.Table.from_pylist(rows, schema=self._schema))
         self._written.append(name)
 
     def commit(self, order: Sequence[str]) -> FileRecord:
@@ -217,7 +257,7 @@ class JournalWriter:
         """
         tables = [_open_table(self._folder, name) for name in self._adopted]
         tables.append(_open_table(self._folder, self._part, self._written))
-        table = _sorted(_unique(pa.concat_tables(tables)), order)
+        table = _sorted(_unique(joined(tables, self._schema)), order)
         record = FileRecord(f"{self._part}.parquet", 0, 0, "")
         if table.num_rows:
             record = self._folder.write_table(f"{self._part}.parquet", table)
@@ -228,14 +268,15 @@ class JournalWriter:
         return record
 
 
-def _joined(tables: Iterable[pa.Table]) -> pa.Table:
-    return pa.concat_tables([CANDIDATES.empty_table(), *tables], promote_options="default")  # older parts lack columns
+def joined(tables: Iterable[pa.Table], schema: pa.Schema | None = None) -> pa.Table:
+    """One after another; what older parts, or those of runs with other reward models, lack of the columns is null."""
+    return pa.concat_tables([(schema or CANDIDATES).empty_table(), *tables], promote_options="default")
 
 
 def _open_table(folder: Folder, part: str, known: Iterable[str] = ()) -> pa.Table:
     """What has been flushed to a part that is not committed. ``known``: files there that a listing may lack yet."""
     names = sorted({*folder.names(f"_open/{part}", ".parquet"), *known})
-    return pa.concat_tables([CANDIDATES.empty_table(), *(folder.read_table(f"_open/{part}/{n}") for n in names)])
+    return joined(folder.read_table(f"_open/{part}/{n}") for n in names)
 
 
 def _unique(table: pa.Table) -> pa.Table:

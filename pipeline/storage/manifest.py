@@ -17,6 +17,8 @@ from pipeline.storage.folder import FileRecord, Folder
 FORMAT = 1
 FREE = ("data.shard_rows",)
 """Keys of a plan that may differ when a run is resumed: they decide how the work is cut, not what comes out."""
+BESIDE = "rewards."
+"""What keys of a plan begin with that may come and go: further rewards, of whatever is drawn already."""
 
 STALE = (
     "manifest.json",
@@ -77,7 +79,7 @@ def adopt_plan(
         plan = Plan(uuid.uuid4().hex[:12], values)
     else:
         differing = [k for k in sorted({*values, *before["values"]}) if values.get(k) != before["values"].get(k)]
-        refused = [k for k in differing if k not in (*FREE, *horizon)]
+        refused = [k for k in differing if k not in (*FREE, *horizon) and not k.startswith(BESIDE)]
         if refused and _has_drawn(folder):
             now = {"values": values, "names": dict(names or {})}
             raise RunDirectoryError(_refusal(folder, refused, before, now))

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pipeline import fingerprints
 from pipeline.effects import Effect, Grant, Reply, Room, Sample, Score
 from pipeline.errors import RunDirectoryError
-from pipeline.sections import DataConfig
+from pipeline.sections import DataConfig, reward_column
 from pipeline.storage.finished import FinishedRun, keys_of
 from pipeline.storage.grants import read_grants
 from pipeline.storage.journal import Part
-from pipeline.storage.row_slices import RowSlices
+from pipeline.storage.row_slices import RowSlices, mean_by_text
 from pipeline.storage.schema import ID
 from pipeline.storage.shards import prompts, shard_name
 from pipeline.types import Candidate, Prompt, RowError, Text
@@ -73,6 +73,11 @@ class RecordedReplies:
             return tuple(Text(c.response, c.token_ids, c.finish_reason, c.generated_tokens) for c in found)
         return tuple(c.reward for c in found) if isinstance(effect, Score) else found
 
+    def by_text(self, row: str, columns: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Rewards of a row's candidates by column and text; texts that one has no reward of are missing there."""
+        rows = self._slices.of(row)
+        return {column: mean_by_text([rows], column) for column in columns}
+
 
 def _candidates(rows: pa.Table) -> dict[str, Candidate]:
     """By name. Of two replies with one name the first counts: the run's own parts are read first."""
@@ -109,7 +114,8 @@ class RecordedRun(FinishedRun):
         results = self.results(shard)
         ids = table.column(ID)
         near, names = self._own_first(self.near(shard)), ids.to_pylist()
-        told = self._told(self.journal.columns(near, names, (*REPLY, *WHOSE)), self.scored(shard, ids))
+        wanted = (*REPLY, *WHOSE, *map(reward_column, self.further))
+        told = self._told(self.journal.columns(near, names, wanted), self.scored(shard, ids))
         return RecordedShard(
             [
                 Prompt(row.id, row.content, (), CAP, critic, row.given, row.reference)

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
+
+
+def mean_by_text(tables: Iterable[pa.Table], column: str) -> dict[str, float]:
+    """The mean of a column's rewards by ``response``, nulls left out: a text may have been scored several times."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for table in tables:
+        texts, rewards = (table.column(name).to_pylist() for name in ("response", column))
+        for text, reward in zip(texts, rewards, strict=True):
+            if reward is not None:
+                found[text].append(reward)
+    return {text: sum(rewards) / len(rewards) for text, rewards in found.items()}
 
 
 class RowSlices:

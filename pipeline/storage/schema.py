@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from pipeline.sections import PromptFrom
+from pipeline.sections import PromptFrom, reward_column
 from pipeline.storage.prompt_text import column_type
 
 CANDIDATES = pa.schema(
@@ -22,7 +22,7 @@ CANDIDATES = pa.schema(
         ("reward", pa.float64()),
         ("cut", pa.int32()),  # response tokens that were kept; null where nothing was drawn
         ("accepted", pa.bool_()),  # null where the method accepts or rejects nothing
-        ("key", pa.string()),  # digest of all that shaped the row: the draw and the reward model
+        ("key", pa.string()),  # digest of all that shaped the row: the draw and the reward models
         ("draw", pa.string()),  # digest of all that shaped the response alone
         ("generator", pa.string()),  # fingerprint of model, template and sampling
         ("scorer", pa.string()),  # fingerprint of the reward model and its template
@@ -38,6 +38,24 @@ CANDIDATES = pa.schema(
 )
 """The journal: one row per reply. A rewrite has two: the reply as it came, and what was taken from it, with its
 reward."""
+
+SCORER = "scorer_"
+"""What the name of a further reward model's fingerprints begins with; its rewards have ``reward_column``."""
+
+
+def with_rewards(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """The journal's schema in a run with the further reward models ``names``.
+
+    ``reward_NAME``: null where that model gave none after all tries, and of texts. ``scorer_NAME``: its fingerprint,
+    digested with the row's right answer where it looks at that; null of texts.
+    """
+    columns = [
+        field
+        for n in names
+        for field in (pa.field(reward_column(n), pa.float64()), pa.field(f"{SCORER}{n}", pa.string()))
+    ]
+    return pa.schema([*schema, *columns]) if columns else schema
+
 
 RESULTS = pa.schema(
     [

@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from pipeline.errors import RunDirectoryError
 from pipeline.export.examples import ScoredCandidate, ScoredRow
+from pipeline.sections import reward_column
 from pipeline.storage.finished import FinishedRun, keys_of
 from pipeline.types import Content, Message
 
-_CANDIDATE = tuple(ScoredCandidate.__dataclass_fields__)
+_CANDIDATE = tuple(name for name in ScoredCandidate.__dataclass_fields__ if name != "others")
 
 
 class ScoredRows(FinishedRun):
@@ -30,7 +31,8 @@ class ScoredRows(FinishedRun):
         results = self.results(shard, ["id", "prompt", "response", "reward"])
         found: defaultdict[str, list[ScoredCandidate]] = defaultdict(list)
         for row in self._candidates(shard, self.scored(shard, results.column("id"))).to_pylist():
-            found[row["id"]].append(ScoredCandidate(**{name: row[name] for name in _CANDIDATE}))
+            others = {name: row[reward_column(name)] for name in self.further}
+            found[row["id"]].append(ScoredCandidate(**{name: row[name] for name in _CANDIDATE}, others=others))
         for row in results.to_pylist():
             candidates = sorted(found[row["id"]], key=lambda c: c.kind != "given")  # stable: the rest as it stands
             yield ScoredRow(row["id"], _content(row["prompt"]), row["response"], row["reward"], candidates)

@@ -6,7 +6,7 @@ Everything there is made anew each time. The card comes last, so that data with 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.export.card import Provenance, card
 from pipeline.export.examples import Example, Exporter, Statistics
 from pipeline.keys import digest
-from pipeline.sections import ExportConfig
+from pipeline.sections import ExportConfig, reward_column
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.messages import MESSAGES
 from pipeline.storage.scored import ScoredRows
@@ -23,8 +23,11 @@ from pipeline.storage.scored import ScoredRows
 PLACE = "export"
 
 
-def schema(format: str, form: str) -> pa.Schema:
-    """The columns of a format in a form; those that TRL reads, and what tells where they come from."""
+def schema(format: str, form: str, rewards: Sequence[str] = ()) -> pa.Schema:
+    """The columns of a format in a form; those that TRL reads, and what tells where they come from.
+
+    ``rewards``: names of further reward models, which candidates have columns for.
+    """
     text = MESSAGES if form == "conversational" else pa.string()
     prompt = [("id", pa.string()), ("prompt", text)]
     match format:
@@ -41,7 +44,8 @@ def schema(format: str, form: str) -> pa.Schema:
             counts = [(name, pa.int32()) for name in ("chain", "step", "index")]
             drawn = [("finish_reason", pa.string()), ("generated_tokens", pa.int32()), ("generator", pa.string())]
             scored = [("completion", text), ("score", pa.float64()), ("kind", pa.string())]
-            return pa.schema([*prompt, *scored, *counts, *drawn, ("key", pa.string())])
+            others = [(reward_column(name), pa.float64()) for name in rewards]
+            return pa.schema([*prompt, *scored, *counts, *drawn, ("key", pa.string()), *others])
     raise ValueError(f"no format is called {format!r}")
 
 
@@ -57,7 +61,8 @@ def export(run: ScoredRows, config: ExportConfig, measure: Callable[[str], int],
         for row in run.read(shard):
             for name, examples in exporter.examples(row).items():
                 made[name] += examples
-        files += _write(folder, shard, made, config.form)
+        schemas = {name: schema(name, config.form, run.further) for name in config.formats}
+        files += _write(folder, shard, made, schemas)
     data = digest(part for file in files for part in (file.name, file.blake2b)).hex()
     text = card(exporter.statistics, config, exporter.threshold, provenance, data)
     files.append(folder.write(f"{PLACE}/README.md", text.encode()))
@@ -73,11 +78,13 @@ def _threshold(run: ScoredRows, config: ExportConfig) -> float:
     return statistics.median(finite) if finite else 0.0
 
 
-def _write(folder: Folder, shard: int, made: Mapping[str, list[Example]], form: str) -> list[FileRecord]:
+def _write(
+    folder: Folder, shard: int, made: Mapping[str, list[Example]], schemas: Mapping[str, pa.Schema]
+) -> list[FileRecord]:
     """The shard's parts; none without examples, since ``datasets`` can't read Parquet without rows."""
     return [
         folder.write_table(
-            f"{PLACE}/{name}/part-{shard:05d}.parquet", pa.Table.from_pylist(examples, schema=schema(name, form))
+            f"{PLACE}/{name}/part-{shard:05d}.parquet", pa.Table.from_pylist(examples, schema=schemas[name])
         )
         for name, examples in made.items()
         if examples

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from pipeline.config import PLUGIN_SECTIONS
 from pipeline.errors import ConfigError
 from pipeline.plugin import nearest
+from pipeline.plugin_sections import plugin_key
 
 Changes = dict[str, Any]
 """What a trial changes in the base: dotted keys (``method.n``) and plain values, none of which is a mapping."""
@@ -47,8 +47,8 @@ def flat(settings: Mapping[str, Any], place: str = "") -> Changes:
     found: Changes = {}
     for key, value in settings.items():
         name = f"{place}{key}"
-        if name in PLUGIN_SECTIONS and isinstance(value, str):
-            name = f"{name}.{PLUGIN_SECTIONS[name]}"
+        if isinstance(value, str):
+            name = plugin_key(name) or name
         inner = flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
         _refuse_twice(found, inner)
         found |= inner

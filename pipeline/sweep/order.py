@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline import plugin
+from pipeline.plugin_sections import replicas_name
 from pipeline.sections import RunConfig
 
 Engines = frozenset[str]
@@ -25,7 +26,7 @@ def ordered(runs: Sequence[RunConfig]) -> list[int]:
 
 def engines(run: RunConfig) -> Engines:
     """What the run's models are called; two runs with the same name for one share it."""
-    return frozenset(f"{kind} {config!r}" for kind, config in run.models.items() if config.engine != "none")
+    return frozenset(replicas_name(place, config) for place, config in run.models.items() if config.engine != "none")
 
 
 def _chain(groups: list[Engines]) -> list[Engines]:

@@ -12,7 +12,7 @@ from actors.cluster import Cluster
 from actors.engines.toy import Config as Toy
 from actors.rewards.toy import Config as ToyReward
 from pipeline.errors import ConfigError
-from pipeline.sections import ClusterConfig
+from pipeline.sections import ClusterConfig, Replicas
 
 MODELS = {"generator": Toy(replicas=2, resources={"draws": 1.0}), "reward": ToyReward()}
 
@@ -67,3 +67,33 @@ def test_runners_leave_room_for_replicas_as_machines_come_and_go(monkeypatch: py
     own = Cluster(ClusterConfig(shards_in_flight=8, runner_resources={"rows": 1.0}))
     machines.there.append({"CPU": 8.0, "rows": 3.0})
     assert own.runners(MODELS) == 3
+
+
+def test_a_run_with_bounds_needs_room_for_the_fewest(monkeypatch: pytest.MonkeyPatch) -> None:
+    Machines(monkeypatch, [{"CPU": 4.0, "draws": 1.0}])
+    models = MODELS | {"generator": Toy(replicas=Replicas(1, 9), resources={"draws": 1.0})}
+    Cluster(ClusterConfig()).check_room(models)
+    with pytest.raises(ConfigError, match="too little of resource 'draws'"):
+        Cluster(ClusterConfig()).check_room(
+            models | {"generator": Toy(replicas=Replicas(2, 9), resources={"draws": 1})}
+        )
+
+
+def test_there_is_room_for_more_where_it_is_free_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = Machines(monkeypatch, [{"CPU": 4.0, "draws": 3.0}, {"CPU": 4.0, "draws": 3.0}])
+    free = {"CPU": 7.0, "draws": 5.0}
+    monkeypatch.setattr(ray, "available_resources", lambda: free)
+    models = MODELS | {"generator": Toy(replicas=Replicas(1, 9), resources={"draws": 1.0})}
+    run = Cluster(ClusterConfig())
+    assert run.room("generator", models, runners=2) == 5  # of 6, one is for the replica that the run begins with
+    free["draws"] = 2.0
+    assert run.room("generator", models, runners=2) == 2, "others have some"
+    free |= {"draws": 5.0, "CPU": 1.1}
+    assert run.room("generator", models, runners=2) == 2
+    free["CPU"] = 7.0
+    assert run.room("generator", models, runners=24) == 2, "runners have theirs"
+    large = models | {"generator": Toy(replicas=Replicas(1, 9), resources={"draws": 2.0})}
+    assert run.room("generator", large, runners=2) == 1, "a share of each machine is no place"
+    machines.there.clear()
+    assert run.room("generator", models, runners=2) == 0
+    assert Cluster(ClusterConfig(node_wait_s=1)).room("generator", models, runners=2) == 9, "they bring machines"

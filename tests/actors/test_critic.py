@@ -10,11 +10,13 @@ from typing import Any, cast
 
 import pytest
 
-from actors.fulfil import Fulfiller, Sources, Writer
+from actors.fulfil import Fulfiller
 from actors.generator import Generated
 from actors.mailbox import Failure
 from actors.pool import Pool
 from actors.protocol import Generation
+from actors.scoring import Scorer
+from actors.sources import Sources, Writer
 from actors.spec import RunSpec, make_spec
 from pipeline import plugin
 from pipeline.config import build
@@ -91,7 +93,8 @@ class World:
             )
             for role, section in spec.config.generators.items()
         }
-        sources = Sources(Replies(CANDIDATES.empty_table()), writers, cast(Pool, self.pools["reward"]))
+        scorer = Scorer(spec.config.reward, spec.scorer, cast(Pool, self.pools["reward"]))
+        sources = Sources(Replies(CANDIDATES.empty_table()), writers, {"reward": scorer})
         self._fulfiller = Fulfiller(
             spec, sources, lambda _, reply: self.told.append(reply), self.kept.append, Counter()
         )

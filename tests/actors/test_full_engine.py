@@ -26,6 +26,7 @@ from pipeline.sections import RunConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal
 from pipeline.storage.source import inspect
+from tests.simulation.replicas import unheard
 from tests.simulation.virtual_time import VirtualLoop
 
 pytestmark = pytest.mark.slow
@@ -96,7 +97,7 @@ class World:
         node = schedule.graph.begin()
         assert isinstance(node, Advance)
         replicas = {"generator": [Actor(answer)], "reward": [Actor(rewards.create(self._config.reward).score)]}  # type: ignore[arg-type]
-        await runner.advance(spec, node, schedule.parts_for(node), replicas, lambda counts, queues: None)
+        await runner.advance(spec, node, schedule.parts_for(node), replicas, unheard)
         tables = [journal.folder.read_table(part.name, refinement.COLUMNS) for part in journal.parts()]
         return trace, refinement.threads_of(trace, [row for table in tables for row in table.to_pylist()])
 

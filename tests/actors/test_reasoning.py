@@ -11,10 +11,12 @@ from typing import Any, cast
 import pytest
 
 from actors.chat_template import ChatTokenizer, ModelText
-from actors.fulfil import Fulfiller, Sources
+from actors.fulfil import Fulfiller
 from actors.generator import response_text
 from actors.pool import Pool
 from actors.protocol import ScoreRequest
+from actors.scoring import Scorer
+from actors.sources import Sources
 from actors.spec import RunSpec, make_spec
 from pipeline.config import build
 from pipeline.driver import Ask
@@ -98,7 +100,8 @@ def test_rewards_do_not_see_thoughts_and_tables_do(think: str | None, scored: st
     spec = spec_of(tmp_path, **({} if think is None else {"think": think}))
     pool, kept, told = RecordingPool(), [], []
     response = "<think>w1</think> so w2"
-    sources = Sources(Replies(CANDIDATES.empty_table()), {}, cast(Pool, pool))
+    scorer = Scorer(spec.config.reward, spec.scorer, cast(Pool, pool))
+    sources = Sources(Replies(CANDIDATES.empty_table()), {}, {"reward": scorer})
     fulfiller = Fulfiller(spec, sources, lambda _, reply: told.append(reply), kept.append, Counter())
     ask = Ask(row="r", turn=0, part=0, effect=Score(Key(1, "r"), (response,)))
     fulfiller.dispatch(ask, Prompt("r", "hi", (1, 2), 8))

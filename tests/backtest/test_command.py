@@ -78,6 +78,29 @@ def test_a_recorded_pool_and_a_reward_of_ones_own(tmp_path: Path, capsys: pytest
     assert "warning" not in capsys.readouterr().out
 
 
+def test_draws_that_stand_in_a_journal_twice_count_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of an extension have the columns of its further reward models, the others have none."""
+    draws, names = 12, [f"p{i}" for i in range(6) for _ in range(12)]
+    rng = np.random.default_rng(1)
+    table = pa.table({"id": names, "draw": [str(i) for i in range(6 * draws)], "scorer": ["s"] * 6 * draws})
+    table = table.append_column("reward", pa.array(rng.standard_normal(6 * draws)))
+    further = table.append_column("reward_x", pa.array(rng.standard_normal(6 * draws)))
+    made = {"before": [table], "both": [table, further], "further": [further]}
+    for name, parts in made.items():
+        (tmp_path / name).mkdir()
+        for i, part in enumerate(parts):
+            pq.write_table(part, tmp_path / name / f"{i}.parquet")
+    same = ["budget=4", "batch=all", "policies=[gap]"]
+    for reward, one in (("reward", "before"), ("reward_x", "further")):
+        first, both = (
+            run(tmp_path / f"{reward}-{n}", f"source={tmp_path}/{n}", f"reward={reward}", *same) for n in (one, "both")
+        )
+        assert [{k: r[k] for k in PUBLIC if k != "source"} for r in both] == [
+            {k: r[k] for k in PUBLIC if k != "source"} for r in first
+        ]
+    assert "no finite reward" not in capsys.readouterr().out
+
+
 def test_draws_without_a_reward_are_said_and_cost_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draws = pq.read_table(recorded(tmp_path / "whole.parquet", 40))
     rewards = draws.column("reward").to_pylist()

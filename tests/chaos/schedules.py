@@ -71,7 +71,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A run, how it is cut, and everything that happens to it, in order."""
+    """A run, how it is cut, and everything that happens to it, in order.
+
+    ``elastic``: replicas may come and go, with ``generators`` and ``rewards`` as the fewest.
+    """
 
     seed: int
     method: str
@@ -82,6 +85,7 @@ class Schedule:
     generators: int
     rewards: int
     faults: tuple[Fault, ...]
+    elastic: bool
 
     @property
     def shaping(self) -> list[str]:
@@ -96,9 +100,13 @@ class Schedule:
             f"generator.max_in_flight={MAX_IN_FLIGHT}",
             f"cluster.shards_in_flight={self.in_flight}",
             f"cluster.segment={'null' if self.segment is None else self.segment}",
-            f"generator.replicas={self.generators}",
-            f"reward.replicas={self.rewards}",
+            f"generator.replicas={self._replicas(self.generators)}",
+            f"reward.replicas={self._replicas(self.rewards)}",
+            "cluster.idle_s=1",
         ]
+
+    def _replicas(self, number: int) -> str:
+        return f"{{min: {number}, max: {number + 2}}}" if self.elastic else f"{number}"
 
 
 def draw(seed: int) -> Schedule:
@@ -115,6 +123,7 @@ def draw(seed: int) -> Schedule:
         generators=rng.randint(1, 2),
         rewards=rng.randint(1, 2),
         faults=tuple(_faults(rng, method)),
+        elastic=random.Random(f"elastic {seed}").random() < 0.4,
     )
 
 

@@ -19,6 +19,11 @@ def lines(log: Path) -> int:
     return log.read_text().count("\n") if log.exists() else 0
 
 
+def writers(log: Path) -> set[int]:
+    """Processes that have written to a toy generator's log."""
+    return {int(line.split()[0]) for line in log.read_text().splitlines()} if log.exists() else set()
+
+
 @dataclass
 class Command:
     """A command in a process of its own, its output in a file (a pipe would outlive it in its children)."""

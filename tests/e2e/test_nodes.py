@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from jobs.status import standing
 from pipeline.storage.folder import Folder
 from pipeline.storage.lease import current
-from tests.e2e.commands import lines, wait_for
+from tests.e2e.commands import lines, wait_for, writers
 from tests.e2e.conftest import align, candidates, settings, table, write_prompts
 from tests.e2e.job_cluster import JobCluster, Machine, run, submitted
 from tests.e2e.run_directory import verified
@@ -78,9 +79,29 @@ def test_a_job_without_its_machine_can_be_cancelled_and_goes_on_with_another(
     assert candidates(out) == candidates(whole)
 
 
-def writers(log: Path) -> set[int]:
-    """Processes of the generators that have drawn."""
-    return {int(line.split()[0]) for line in log.read_text().splitlines()} if log.exists() else set()
+def test_a_pool_grows_when_a_machine_joins(head: JobCluster, ray_cluster: None, tmp_path: Path) -> None:
+    prompts = write_prompts(tmp_path / "p.jsonl", 12)
+    log, out, whole = tmp_path / "draws.log", tmp_path / "out", tmp_path / "whole"
+    run_settings = ["method.n=16", "data.shard_rows=6"]
+    align(*settings(whole, prompts, *run_settings))
+
+    bounds = ["generator.replicas.min=1", "generator.replicas.max=3", "generator.resources.draws=1"]
+    slow = [f"generator.log={log}", "generator.latency_s=0.4", "generator.max_in_flight=2", "cluster.idle_s=3600"]
+    with ExitStack() as machines:
+        first = machines.enter_context(head.machine(2, draws=1))
+        command = ["submit", head.dashboard, "align", *settings(out, prompts, *run_settings, *bounds, *slow)]
+        job = submitted(run(*command))
+        wait_for(lambda: lines(log) >= 30)  # long enough to grow, if there were room
+        assert len(writers(log)) == 1
+        second = machines.enter_context(head.machine(2, draws=1))
+        assert run("logs", head.dashboard, job, "--wait").returncode == 3  # one prompt is empty
+        assert {on(process, first, second) for process in writers(log)} == {None}, "they end with the run"
+    assert len(writers(log)) == 2
+    replicas = json.loads((out / "summary.json").read_text())["engines"]["generator"]
+    assert (len(replicas), sum(replica["served"] for replica in replicas)) == (2, 11 * 16)
+    assert table(out, "results").equals(table(whole, "results"))
+    assert candidates(out) == candidates(whole)
+    assert verified(out)
 
 
 def on(process: int, *machines: Machine) -> int | None:

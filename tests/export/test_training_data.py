@@ -50,6 +50,7 @@ class Finished:
 
     def __init__(self, folder: Folder) -> None:
         self.folder, self.plan, self.shards = folder, Plan("run", {}), 2
+        self.further: list[str] = []
 
     def read(self, shard: int) -> Iterator[ScoredRow]:
         yield from ROWS[2 * shard : 2 * shard + 2]

@@ -14,6 +14,7 @@ from actors.room import Need, Room, place
 from jobs.manifest.command import main, manifest
 from pipeline.config import build
 from pipeline.errors import ConfigError
+from pipeline.sections import Replicas
 
 IMAGE = "kube.image=registry.example.com/raylign:1"
 STORED = ["data.input=s3://b/p.parquet", "out=s3://b/run", IMAGE]
@@ -82,6 +83,33 @@ def test_replicas_that_share_gpus_share_pods() -> None:
     assert set(groups) == {"shared-gpus", "cpus"}
     assert groups["shared-gpus"]["maxReplicas"] == 4
     assert limits(groups["shared-gpus"])["nvidia.com/gpu"] == "1"
+
+
+def test_replicas_that_come_and_go_have_pods_that_do() -> None:
+    bounds = ["generator.replicas.min=2", "generator.replicas.max=6", "generator.tensor_parallel_size=2"]
+    _, settings, groups = rendered("align", *LARGE, *bounds)
+    pods = {name: (g["replicas"], g["minReplicas"], g["maxReplicas"]) for name, g in groups.items()}
+    assert pods == {"generator": (2, 2, 6), "reward": (0, 0, 1), "cpus": (0, 0, 1)}
+    run = build(settings)
+    assert (run.generator.bounds, run.generator.gpus) == (Replicas(2, 6), 2)
+    assert "# 2 to 6 x generator: org/large\n" in manifest(["align", *LARGE, *bounds])
+    _, _, groups = rendered("align", *STORED, "generator=toy", "reward=toy", *bounds[:1], "generator.replicas.max=14")
+    assert groups["cpus"]["maxReplicas"] == 3, "pods that are shared with runners have room for all"
+
+
+def test_further_reward_models_have_pods_and_equal_ones_share_them() -> None:
+    more = ["rewards.My_big=vllm", "rewards.My_big.model=org/big", "rewards.My_big.replicas=2"]
+    same = ["rewards.same=vllm", "rewards.same.model=org/reward"]
+    _, settings, groups = rendered("align", *LARGE, *more, *same)
+    assert {name: g["maxReplicas"] for name, g in groups.items()} == {
+        "generator": 1,
+        "reward": 1,
+        "rewards-my-big": 2,
+        "cpus": 1,
+    }
+    run = build(settings)
+    assert [section.gpus for section in run.scorers.values()] == [1, 1, 1]
+    assert list(run.models) == ["generator", "reward", "rewards.My_big"]
 
 
 def test_secrets_accounts_and_nodes_stand_where_they_belong(tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ def test_rates_become_hours(capsys: pytest.CaptureFixture[str], data: str) -> No
     found = planned(capsys, data, "method.n=4", "tokens_per_second=0.5", "rewards_per_second=7", "generator.replicas=2")
     assert (found["generator_hours"], found["generator_seconds_wall"]) == (560 / 3600, 280)
     assert found["reward_hours"] == 4 / 3600
+    bounds = ["generator.replicas.min=2", "generator.replicas.max=8"]
+    found = planned(capsys, data, "method.n=4", "tokens_per_second=0.5", *bounds)
+    assert (found["generator_hours"], found["generator_seconds_wall"]) == (560 / 3600, 70)
+    assert (found["generator_replicas_min"], found["generator_seconds_wall_min"]) == (2, 280)
 
 
 def test_people_get_a_table_and_nothing_is_written(
@@ -61,8 +65,10 @@ def test_people_get_a_table_and_nothing_is_written(
     arguments = [f"out={tmp_path}/out", f"data.input={data}", "generator=toy", "reward=toy", "method.n=4"]
     assert main([*arguments, "tokens_per_second=100"]) == 0
     shown = capsys.readouterr().out
-    for words in ("best_of_n, at most", "28 (4 a row)", "generator hours"):
+    for words in ("best_of_n, at most", "28 (4 a row)", "generator hours", "of one replica: 0:02 with 1"):
         assert words in shown
+    assert main([*arguments, "tokens_per_second=1", "generator.replicas.min=1", "generator.replicas.max=4"]) == 0
+    assert "of one replica: 3:44 with 1, 0:56 with 4" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
 
@@ -78,3 +84,10 @@ def test_people_get_a_table_and_nothing_is_written(
 def test_bad_input_is_named(capsys: pytest.CaptureFixture[str], data: str, settings: list[str], message: str) -> None:
     assert main(["out=x", f"data.input={data}", "generator=toy", "reward=toy", *settings]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_further_reward_models_are_asked_as_often(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that is equal to another costs nothing."""
+    more = ["rewards.x=toy", "rewards.x.weights.a=2", "rewards.same=toy", "reward=toy", "method.n=4"]
+    found = planned(capsys, data, *more)
+    assert (found["rewards"], found["further_rewards"]) == (28, {"rewards.x": 28})

@@ -123,3 +123,14 @@ def test_of_equal_texts_the_first_is_kept() -> None:
 def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(ValueError, match="no pair rule is called 'worst'"):
         pair([A, B], "worst", Limits(), rng())
+
+
+def test_other_models_must_agree_where_they_are_asked() -> None:
+    """Of those that every other model has below the best, too, the rule picks; a missing reward agrees with nothing."""
+    best = Scored("a", 3.0, 1, others=(1.0, 5.0))
+    other, missing = Scored("b", 0.0, 1, others=(2.0, 0.0)), Scored("c", 0.5, 1, others=(0.0, math.nan))
+    agreed = Scored("d", 1.0, 1, others=(0.5, 4.0))
+    assert pair([other, missing, agreed, best], "best_worst", Limits(), rng()) == Pair(3, 2)
+    assert pair([other, missing, best], "best_worst", Limits(), rng()) == "disagree"
+    tied = Scored("e", 1.0, 1, others=(1.0, 4.0))
+    assert pair([tied, best], "best_worst", Limits(), rng()) == "disagree"

@@ -25,7 +25,7 @@ from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal
 from pipeline.storage.manifest import NodeRecord, commit_run
 from pipeline.storage.source import Source, inspect
-from tests.simulation.replicas import Replica
+from tests.simulation.replicas import Replica, unheard
 from tests.toy_world import text
 
 LETTERS = 3
@@ -57,7 +57,7 @@ def _work(
     match node:
         case Advance():
             replicas = {name: [Replica(answer, random.Random(0), 0.0, 0.0)] for name, answer in answers.items()}
-            return asyncio.run(advance(spec, node, schedule.parts_for(node), replicas, lambda counts, queues: None))
+            return asyncio.run(advance(spec, node, schedule.parts_for(node), replicas, unheard))
         case Allocate():
             return allocate(spec, node, schedule.shown_by(node))
         case Collect():

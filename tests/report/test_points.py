@@ -13,7 +13,7 @@ from pipeline.config import load
 from pipeline.methods import adaptive_best_of_n, best_of_n, qalign
 from pipeline.report.intervals import Floats, interval, totals
 from pipeline.report.measures import Measured
-from pipeline.report.points import COLUMNS, common, points
+from pipeline.report.points import columns_of, common, points
 from pipeline.report.settings import Run, labels
 from pipeline.report.variants import Variant, variants
 
@@ -123,7 +123,7 @@ def test_runs_are_compared_over_the_prompts_they_share() -> None:
         "best_of_n best": 2.5,
         "best_of_n beta=2 best": 1.0,
     }
-    assert set(points([one], ["a"], 100)[0].mean) == set(COLUMNS)
+    assert set(points([one], ["a"], 100)[0].mean) == set(columns_of([one]))
 
 
 def test_a_mean_is_over_the_prompts_that_have_the_number_if_nearly_all_do() -> None:

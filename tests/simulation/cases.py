@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.config import build
-from pipeline.sections import RunConfig
+from pipeline.sections import Replicas, RunConfig
 from tests.simulation import disk
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -20,8 +20,12 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 LAYOUTS = ((1,), (3,), (2, 2), (5,))
 """Rows of each input file."""
+OTHER = {"a": -1.0, "b": 0.25, "c": 1.0}
+"""What letters are worth to the further reward model."""
 SHARD_ROWS = (1, 2, 4)
 TIMED = ("driver dies", "runner dies", "generator dies", "reward model dies")
+BOUNDS = Replicas(1, 3)
+"""Of the replicas of a role, where they come and go."""
 DEATHS = 2
 """Deaths of replicas of a kind in a session, so that no request meets more than it may survive."""
 
@@ -38,13 +42,15 @@ class Setting:
     twice: float
     flush_s: float
     timed: tuple[tuple[float, str], ...]
+    elastic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """A run and everything that happens to it. ``changes``: what goes wrong at which change of the disk.
 
-    ``poison``: a row each of whose draws kills the replica that serves it (None: no such row).
+    ``poison``: a row each of whose draws kills the replica that serves it (None: no such row). ``further``: whether the
+    run has another reward model beside the one that it selects by.
     """
 
     seed: int
@@ -53,6 +59,7 @@ class Case:
     sessions: tuple[Setting, ...]
     changes: tuple[tuple[int, str], ...]
     poison: int | None = None
+    further: bool = False
 
     @property
     def rows(self) -> int:
@@ -64,9 +71,9 @@ CALM = Setting(2, 2, 2, 1, 0.1, 0.0, 0.2, ())
 """How the undisturbed run is made."""
 
 
-def undisturbed(method: str, layout: tuple[int, ...]) -> Case:
+def undisturbed(method: str, layout: tuple[int, ...], further: bool = False) -> Case:
     """The run that all others are compared with."""
-    return Case(0, method, layout, (CALM,), ())
+    return Case(0, method, layout, (CALM,), (), further=further)
 
 
 def draw(seed: int, seconds: float, changes: int) -> Case:
@@ -93,6 +100,8 @@ def draw(seed: int, seconds: float, changes: int) -> Case:
                 timed=tuple(timed),
             )
         )
+    elastic = random.Random(f"elastic {seed}").random() < 0.3
+    sessions = [dataclasses.replace(session, elastic=elastic) for session in sessions]
     wrong = {rng.randint(1, 2 * changes): rng.choice(disk.KINDS) for _ in range(rng.randint(0, 3))}
     return Case(seed, method, layout, tuple(sessions), tuple(sorted(wrong.items())), poison)
 
@@ -107,19 +116,22 @@ def _timed(rng: random.Random, seconds: float) -> list[tuple[float, str]]:
 
 
 @lru_cache(maxsize=1000)
-def config(method: str, setting: Setting, out: str) -> RunConfig:
+def config(method: str, setting: Setting, out: str, further: bool = False) -> RunConfig:
     """The configuration of a session."""
-    found = _base(method)
+    found = _base(method, further)
     cluster = dataclasses.replace(
         found.cluster, shards_in_flight=setting.in_flight, segment=setting.segment, flush_s=setting.flush_s
     )
+    if setting.elastic:
+        roles = {role: dataclasses.replace(section, replicas=BOUNDS) for role, section in found.models.items()}
+        found = dataclasses.replace(found, **roles)
     return dataclasses.replace(
         found, out=out, data=dataclasses.replace(found.data, shard_rows=setting.shard_rows), cluster=cluster
     )
 
 
 @lru_cache
-def _base(method: str) -> RunConfig:
+def _base(method: str, further: bool) -> RunConfig:
     return build(
         {
             "out": "out",
@@ -127,5 +139,6 @@ def _base(method: str) -> RunConfig:
             "method": METHODS[method],
             "generator": {"engine": "toy", "max_tokens": 4, "letters": 3},
             "reward": "toy",
+            "rewards": {"other": {"engine": "toy", "weights": OTHER}} if further else {},
         }
     )

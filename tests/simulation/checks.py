@@ -14,9 +14,9 @@ from tests.verdict import Verdict, listed, twice
 
 
 @lru_cache(maxsize=100)
-def reference(method: str, layout: tuple[int, ...]) -> Left:
+def reference(method: str, layout: tuple[int, ...], further: bool = False) -> Left:
     """What an undisturbed run leaves."""
-    return World(undisturbed(method, layout)).run()
+    return World(undisturbed(method, layout, further)).run()
 
 
 @lru_cache(maxsize=1)
@@ -38,7 +38,7 @@ def simulate(seed: int, tables: str = "rows") -> Verdict:
 
 def judge(case: Case, tables: str = "rows") -> Verdict:
     """Runs a schedule and judges what it left."""
-    expected = reference(case.method, case.layout)
+    expected = reference(case.method, case.layout, case.further)
     world = World(case, tables)
     try:
         left = world.run()

@@ -10,7 +10,8 @@ from typing import Any
 from unittest import mock
 
 from actors import fulfil
-from actors.pool import Pool
+from actors.pool import Pool, _Replica
+from actors.roster import Follower
 from actors.runner import Runner
 from actors.turns import Turns
 from pipeline.keys import Key
@@ -146,6 +147,20 @@ def no_turns() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def retired_at_once() -> Iterator[None]:
+    """A runner says that it asks a retired replica nothing more before it has what it asked for."""
+    with mock.patch.object(Follower, "_keeps_to", lambda self: self._newest):
+        yield
+
+
+@contextlib.contextmanager
+def retired_with_requests() -> Iterator[None]:
+    """A pool lets a retired replica go with the requests that are out there."""
+    with mock.patch.object(_Replica, "finished", property(lambda self: self.retired)):
+        yield
+
+
 MUTANTS: dict[str, tuple[Callable[[], AbstractContextManager[None]], int]] = {
     "the manifest before the part": (manifest_before_part, 400),
     "a key without its step": (key_without_step, 20),
@@ -155,5 +170,7 @@ MUTANTS: dict[str, tuple[Callable[[], AbstractContextManager[None]], int]] = {
     "failed flushes are dropped": (failed_flushes_are_dropped, 400),
     "last tries beside others": (everything_again_together, 200),
     "last tries beside other nodes": (no_turns, 2000),
+    "a retired replica ends too early": (retired_at_once, 400),
+    "requests at a retired replica are dropped": (retired_with_requests, 100),
 }
 """Each with the number of schedules, from seed 0 on, within which it must be found."""

@@ -11,12 +11,17 @@ from typing import Any
 from ray.exceptions import ActorDiedError
 
 from actors.mailbox import Delivery
+from actors.roster import Posted
 from actors.turns import Turns
 
 RESTART_S = 0.3
 FORGET_S = 5.0
 """A client that hasn't collected for so long is gone."""
 _Request = tuple[str, int, Any]
+
+
+async def unheard(posted: Posted) -> None:
+    """A node's report (``roster.Report``) that nobody answers."""
 
 
 @dataclass(slots=True)
@@ -60,6 +65,8 @@ class Replica:
         self._turns, self._held = Turns(), list[_Request]()
         self.repeated = 0
         self.start, self.submit, self.exchange = _Method(self._start), _Method(self._submit), _Method(self._exchange)
+        self.ended = False
+        """Whether it was ended for good, so that nobody may ask it anything."""
         self.leave = _Method(self._leave)
 
     def die(self) -> None:
@@ -73,6 +80,8 @@ class Replica:
 
     def _down(self) -> bool:
         """Whether it is yet to come back. Sleeping until then may end a rounding error before."""
+        if self.ended:
+            raise AssertionError("a replica is asked that was ended")
         return asyncio.get_running_loop().time() < self._up_at - 1e-9
 
     async def _start(self) -> None:

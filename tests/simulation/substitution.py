@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ import pyarrow as pa
 from actors import nodes, runner, scheduler
 from pipeline import plugin
 from pipeline.sections import DataConfig
-from pipeline.storage import grants, journal, manifest, shards
+from pipeline.storage import grants, journal, manifest, schema, shards
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.schema import CANDIDATES, ID, ROW, WRONG
 from pipeline.storage.source import Source, SourceFile, inspect
@@ -64,7 +64,11 @@ def substituted(place: Place) -> Iterator[None]:
     if place.tables == "rows":
         new += [(module, "pa", ARROW) for module in (journal, grants, shards, runner, nodes)]
         new += [(module, "pc", COMPUTE) for module in (journal, shards, scheduler)]
-        new += [(journal, "CANDIDATES", RowSchema(CANDIDATES)), (grants, "SHOWN", RowSchema(_SHOWN))]
+        new += [
+            (journal, "CANDIDATES", RowSchema(CANDIDATES)),
+            (journal, "with_rewards", _with_rewards),
+            (grants, "SHOWN", RowSchema(_SHOWN)),
+        ]
         new.append((nodes, "write_shards", _write_shards))
     old = [(module, name, getattr(module, name)) for module, name, _ in new]
     try:
@@ -74,6 +78,10 @@ def substituted(place: Place) -> Iterator[None]:
     finally:
         for module, name, value in old:
             setattr(module, name, value)
+
+
+def _with_rewards(_: RowSchema, names: Sequence[str]) -> RowSchema:
+    return RowSchema(schema.with_rewards(CANDIDATES, names))
 
 
 _SHOWN = grants.SHOWN

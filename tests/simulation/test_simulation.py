@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 
 import pytest
 
 from tests.simulation import disk
-from tests.simulation.cases import CALM, LAYOUTS, METHODS, TIMED, undisturbed
+from tests.simulation.cases import CALM, LAYOUTS, METHODS, OTHER, TIMED, undisturbed
 from tests.simulation.checks import case_of, judge, reference, simulate
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.substitution import substituted
@@ -17,6 +18,8 @@ from tests.simulation.world import World
 SECONDS = 25.0
 """How long the schedules of one test may take; at least ``LEAST`` of them are made."""
 LEAST = 150
+FURTHER = 60
+"""Schedules of runs with a further reward model."""
 
 
 def test_whatever_happens_nothing_is_lost_doubled_or_different() -> None:
@@ -27,7 +30,22 @@ def test_whatever_happens_nothing_is_lost_doubled_or_different() -> None:
         assert not verdict.wrong, f"python -m tests.simulation 1 --seed {seed}: {verdict.wrong}"
         happened += verdict.happened
         seed += 1
-    assert {*TIMED, *disk.KINDS, "a request kills its replica", "a reply arrives twice"} <= set(happened)
+    others = {"a request kills its replica", "a reply arrives twice", "a replica is retired"}
+    assert {*TIMED, *disk.KINDS, *others} <= set(happened)
+
+
+def test_further_rewards_are_what_they_would_have_been() -> None:
+    for seed in range(FURTHER):
+        verdict = judge(dataclasses.replace(case_of(seed), further=True))
+        assert not verdict.wrong, f"seed {seed} with a further reward model: {verdict.wrong}"
+    for method in METHODS:
+        left = reference(method, LAYOUTS[-1], True)
+        scored = [row for row in left.journal if row["reward"] is not None]
+        for row in (*left.results, *scored):
+            assert row["reward_other"] == sum(OTHER.get(letter, 0.0) for letter in row["response"])
+        plain = reference(method, LAYOUTS[-1])
+        assert [{k: v for k, v in row.items() if k != "reward_other"} for row in left.results] == plain.results
+    assert not judge(dataclasses.replace(case_of(1), further=True), "parquet").wrong
 
 
 @pytest.mark.parametrize("name", MUTANTS)

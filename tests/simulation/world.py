@@ -18,6 +18,7 @@ from typing import Any
 from actors.generator import Generated
 from actors.nodes import collect_shard
 from actors.protocol import GenerateRequest, Generation, ScoreRequest
+from actors.resizing import Resizer
 from actors.runner import advance
 from actors.schedule import Schedule
 from actors.scheduler import allocate
@@ -31,10 +32,11 @@ from pipeline.sections import RunConfig
 from pipeline.storage.journal import Journal
 from pipeline.storage.manifest import NodeRecord, commit_run, read_done, read_nodes
 from tests.simulation import substitution
-from tests.simulation.cases import CALM, Case, Setting, config
+from tests.simulation.cases import CALM, OTHER, Case, Setting, config
 from tests.simulation.disk import Disk
+from tests.simulation.elastic import LOOK_S, ROLES, ElasticCluster, drawn_targets
 from tests.simulation.processes import CURRENT, Killed, Process, run
-from tests.simulation.replicas import Replica
+from tests.simulation.replicas import Replica, unheard
 from tests.toy_world import WEIGHTS, text
 
 OUT = "memory://simulated"
@@ -69,6 +71,9 @@ class World:
     def __init__(self, case: Case, tables: str = "rows") -> None:
         self._case = case
         self._rng = random.Random(f"world {case.seed}")
+        self._changes = random.Random(f"replicas {case.seed}")
+        self._elastic: ElasticCluster | None = None
+        self._retired = 0
         self._disk = Disk(dict(case.changes), self._kill_driver)
         self._disk.watch = self._note
         self._place = substitution.Place(self._disk, tables, case.layout, self._uuid)
@@ -82,7 +87,7 @@ class World:
         """Sessions until one finishes. Raises ``Violation``."""
         sessions = [*self._case.sessions, CALM]
         limit = len(sessions) + len(self._case.changes)
-        with substitution.substituted(self._place):
+        with substitution.substituted(self._place), drawn_targets(self._changes):
             for number in range(limit):
                 setting = sessions[min(number, len(sessions) - 1)]
                 if number >= len(self._case.sessions):
@@ -106,7 +111,7 @@ class World:
 
     async def _drive(self, setting: Setting) -> Left:
         """What the executor does, with tasks of this loop in place of Ray's."""
-        place, settings = self._place, config(self._case.method, setting, OUT)
+        place, settings = self._place, config(self._case.method, setting, OUT, self._case.further)
         folder = place.folder(OUT)
         spec = make_spec(settings, place.source(), folder)
         journal = Journal(place.folder(spec.journal), spec.plan.run)
@@ -115,6 +120,7 @@ class World:
         for at, kind in setting.timed:
             asyncio.get_running_loop().call_later(at, self._strike, kind)
         running: dict[asyncio.Task[NodeRecord], tuple[Node, Process]] = {}
+        resizer = Resizer(self._elastic, settings) if self._elastic else None  # type: ignore[arg-type]
         try:
             while not schedule.graph.finished:
                 while len(running) < setting.in_flight and (node := schedule.graph.begin()):
@@ -122,10 +128,15 @@ class World:
                     running[process.start(self._work(spec, schedule, node))] = node, process
                 if not running:
                     raise Violation("no node is ready and none is running: the graph is stuck")
-                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                pause = LOOK_S if resizer else None
+                await asyncio.wait(running, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 for task in [t for t in running if t.done()]:
                     self._take(schedule, task, *running.pop(task))
+                if resizer and self._elastic:
+                    at_work = [node.name for node, _ in running.values() if isinstance(node, Advance)]
+                    resizer.look(at_work, self._elastic.read(), setting.in_flight)
         finally:
+            self._retired += self._elastic.ended if self._elastic else 0
             for task in running:
                 task.cancel()
             if running:
@@ -141,9 +152,8 @@ class World:
         await asyncio.sleep(self._rng.random() * 0.05)
         match node:
             case Advance():
-                record = await advance(
-                    spec, node, schedule.parts_for(node), self._replicas, lambda counts, queues: None
-                )
+                report = self._elastic.report_of(node.name) if self._elastic else unheard
+                record = await advance(spec, node, schedule.parts_for(node), dict(self._replicas), report)
             case Allocate():
                 record = allocate(spec, node, schedule.shown_by(node))
             case Collect():
@@ -191,10 +201,17 @@ class World:
 
     def _start_replicas(self, settings: RunConfig, setting: Setting) -> None:
         common = (self._rng, setting.latency, setting.twice)
-        self._replicas = {
-            "generator": [Replica(self._generate, *common, self._kills) for _ in range(setting.replicas)],
-            "reward": [Replica(_score, *common) for _ in range(setting.replicas)],
-        }
+
+        def begin(role: str) -> Replica:
+            if role == "rewards.other":  # slower than the one that is waited for
+                return Replica(_score_other, self._rng, 3 * setting.latency, setting.twice)
+            return Replica(self._generate, *common, self._kills) if role == "generator" else Replica(_score, *common)
+
+        roles = (*ROLES, "rewards.other") if self._case.further else ROLES
+        self._replicas = {role: [begin(role) for _ in range(setting.replicas)] for role in roles}
+        self._elastic = ElasticCluster(self._changes, begin) if setting.elastic else None
+        if self._elastic:
+            self._replicas = {**self._replicas, **self._elastic.replicas}
 
     def _kills(self, request: GenerateRequest) -> bool:
         if self._poison is None or request.token_ids != tuple(32 + b for b in self._poison.encode()):
@@ -243,7 +260,7 @@ class World:
     def happened(self) -> Counter[str]:
         """The faults that happened so far."""
         repeated = sum(replica.repeated for replicas in self._replicas.values() for replica in replicas)
-        return self._disk.happened + Counter({"a reply arrives twice": repeated})
+        return self._disk.happened + Counter({"a reply arrives twice": repeated, "a replica is retired": self._retired})
 
 
 @lru_cache
@@ -262,6 +279,10 @@ def _generate(token_ids: tuple[int, ...], max_tokens: int, seed: int, prefix: in
 
 def _score(request: ScoreRequest) -> float:
     return float(sum(WEIGHTS.get(letter, 0.0) for letter in request.response))
+
+
+def _score_other(request: ScoreRequest) -> float:
+    return float(sum(OTHER.get(letter, 0.0) for letter in request.response))
 
 
 @lru_cache(maxsize=200_000)

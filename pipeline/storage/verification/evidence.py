@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.storage.schema import CANDIDATES
+from pipeline.sections import reward_column
+from pipeline.storage.schema import CANDIDATES, SCORER, with_rewards
 from pipeline.storage.verification.comparison import Rows, comparable, places, repeats
 from pipeline.storage.verification.findings import SHOWN
 from pipeline.storage.verification.record import Setting
@@ -24,7 +25,7 @@ from pipeline.storage.verification.record import Setting
 REPLIES = pa.schema(
     [CANDIDATES.field(n) for n in ("id", "response", "reward", "generator", "scorer", "generated_tokens")]
 )
-"""The columns of the journal that bear on results."""
+"""The columns of the journal that bear on results, beside those of further reward models."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Evidence:
 
     ``scored`` (n,): candidates with this run's reward model; ``texts`` (n,): replies that are never scored; ``tokens``
     (n,): generated for all of them. ``best`` (n,): the highest reward, NaN where none is a number. ``kept`` (n,):
-    whether a candidate has the response and the reward that the row's result says.
+    whether a candidate has the response and the rewards that the row's result says.
     """
 
     scored: Rows
@@ -58,7 +59,9 @@ def judge(results: pa.Table, ids: pa.ChunkedArray, known: list[pa.Table], settin
     rows = np.flatnonzero(asked >= 0)
     rows = np.delete(rows, repeats(asked[rows]))  # those that stand here rightly, and once
     said = results.take(rows)
-    found = weigh(said, pa.concat_tables([REPLIES.empty_table(), *(t.select(REPLIES.names) for t in known)]), setting)
+    columns = with_rewards(REPLIES, setting.rewards)
+    there = [t.select([name for name in columns.names if name in t.column_names]) for t in known]
+    found = weigh(said, pa.concat_tables([columns.empty_table(), *there], promote_options="default"), setting)
     candidates, tokens, rewards = (said.column(c).to_numpy() for c in ("candidates", "generated_tokens", "reward"))
     few = found.scored < candidates
     whole = found.scored == candidates
@@ -66,7 +69,11 @@ def judge(results: pa.Table, ids: pa.ChunkedArray, known: list[pa.Table], settin
     worse = whole & (rewards != found.best) & ~(np.isnan(rewards) & np.isnan(found.best)) & setting.best_of_all
     miscounted = ~few & ((found.tokens < tokens) | (exact & (found.tokens != tokens)))
     wrong: list[tuple[str, NDArray[np.bool_], Callable[[int], str]]] = [
-        ("missing-reply", ~found.kept, lambda i: f"the journal has no such response of reward {rewards[i]} for it"),
+        (
+            "missing-reply",
+            ~found.kept,
+            lambda i: f"the journal has no such response of {_said(said, i, setting)} for it",
+        ),
         (
             "missing-draws",
             few,
@@ -94,6 +101,8 @@ def weigh(results: pa.Table, replies: pa.Table, setting: Setting) -> Evidence:
     unscored = _mask(pc.is_null(replies.column("scorer")))
     given = _mask(pc.is_null(replies.column("generator")))
     scored = (row >= 0) & _equals(replies.column("scorer"), setting.scorer) & (drawn_here | given)
+    for name in setting.rewards:  # not those that stand there from before there was this model
+        scored &= _mask(pc.is_valid(replies.column(f"{SCORER}{name}")))
     texts = (row >= 0) & unscored & drawn_here
     counted = scored | texts
     generated = np.nan_to_num(replies.column("generated_tokens").to_numpy().astype(np.float64))
@@ -103,9 +112,10 @@ def weigh(results: pa.Table, replies: pa.Table, setting: Setting) -> Evidence:
     kept = np.zeros(n, bool)
     of = row[scored]
     same = np.ones(len(of), bool)
-    for name in ("response", "reward"):
+    for name in ("response", "reward", *map(reward_column, setting.rewards)):
         there = comparable(replies.column(name)).filter(pa.array(scored))
-        same &= _mask(pc.equal(there, comparable(results.column(name)).take(pa.array(of))))
+        here = comparable(results.column(name)).take(pa.array(of))
+        same &= _mask(pc.or_kleene(pc.equal(there, here), pc.and_(pc.is_null(there), pc.is_null(here))))
     kept[of[same]] = True
     return Evidence(
         scored=np.bincount(row[scored], minlength=n),
@@ -114,6 +124,13 @@ def weigh(results: pa.Table, replies: pa.Table, setting: Setting) -> Evidence:
         best=best,
         kept=kept,
     )
+
+
+def _said(results: pa.Table, row: int, setting: Setting) -> str:
+    """The rewards of a row of the results."""
+    said = [f"reward {results.column('reward')[row].as_py()}"]
+    said += [f"{name} {results.column(name)[row].as_py()}" for name in map(reward_column, setting.rewards)]
+    return ", ".join(said)
 
 
 def _problem(kind: str, rows: Rows, wrong: Rows, text: Callable[[int], str]) -> Problem:

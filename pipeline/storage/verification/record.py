@@ -24,7 +24,7 @@ class Setting:
 
     ``journal``: the configuration's (None: the directory's own). ``generators``, ``scorer`` and ``data``: what replies
     and parts of this plan are named after. ``columns``: the method's own. ``best_of_all``: whether a result is the best
-    of all its candidates. ``prompt``: what prompts are read from.
+    of all its candidates. ``prompt``: what prompts are read from. ``rewards``: names of further reward models.
     """
 
     journal: str | None
@@ -34,6 +34,7 @@ class Setting:
     columns: Columns
     best_of_all: bool
     prompt: PromptFrom = "prompt"
+    rewards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.storage.journal import Part
-from pipeline.storage.schema import CANDIDATES, ID
+from pipeline.storage.schema import CANDIDATES, ID, SCORER, with_rewards
 from pipeline.storage.verification.comparison import Rows, places, repeats
 from pipeline.storage.verification.evidence import REPLIES, judge
 from pipeline.storage.verification.files import Tables
@@ -30,6 +30,7 @@ class Replies:
 
     def __init__(self, record: Record, tables: Tables, findings: Findings) -> None:
         self._record, self._tables, self._findings = record, tables, findings
+        self._schema = with_rewards(_SCHEMA, record.setting.rewards)
         self._parts = record.parts
         self._first = np.array([p.first for p in record.parts], np.int64)
         self._stop = np.array([p.stop for p in record.parts], np.int64)
@@ -82,12 +83,12 @@ class Replies:
     def _read(self, part: Part, ids: pa.ChunkedArray) -> tuple[pa.Table, Rows]:
         """The part's replies to these rows, and where they stand in it."""
         try:
-            table = self._record.journal.read_table(part.name, _SCHEMA.names).cast(_SCHEMA)
+            table = self._record.journal.read_table(part.name, schema=self._schema)
         except (pa.ArrowException, OSError) as error:  # of another run: its own parts have been looked at
             self._findings.add(
                 "unreadable", self._record.in_journal(part.name), f"{type(error).__name__}: {error}", severity="warning"
             )
-            table = _SCHEMA.empty_table()
+            table = self._schema.empty_table()
         rows = np.flatnonzero(places(table.column("id"), ids) >= 0)
         return (table if len(rows) == len(table) else table.take(rows)), rows
 
@@ -96,7 +97,8 @@ class Replies:
         schema = self._tables.schema(file)
         if schema is None:
             return False
-        there = pa.schema([field for field in CANDIDATES if field.name in schema.names])
+        others = [n.removeprefix(SCORER) for n in schema.names if n.startswith(SCORER)]
+        there = pa.schema([field for field in with_rewards(CANDIDATES, others) if field.name in schema.names])
         if not fits(schema, there, file, self._findings):
             return False
         if missing := sorted(set(CANDIDATES.names) - set(schema.names)):

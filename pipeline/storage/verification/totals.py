@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.graph import Advance, Collect
+from pipeline.sections import reward_column
+from pipeline.storage.reward_counts import reward_counts
 from pipeline.storage.verification.findings import Findings
 from pipeline.storage.verification.record import Record
 
@@ -17,12 +19,13 @@ from pipeline.storage.verification.record import Record
 def check_collect(record: Record, shard: int, results: pa.Table, rejects: pa.Table, findings: Findings) -> None:
     """A collect node's counts against its tables."""
     node = Collect(shard).name
-    rewards = results.column("reward").to_numpy()
-    finite = rewards[np.isfinite(rewards)]
-    counted: dict[str, float] = {"rows": len(results), "rejected": len(rejects), "finite": len(finite)}
-    said, total = record.nodes[node].counts.get("reward_sum", math.nan), float(finite.sum())
-    if not abs(said - total) <= 1e-9 * float(np.abs(finite).sum()):  # sums differ by the order of their terms
-        counted["reward_sum"] = total
+    counted: dict[str, float] = {"rows": len(results), "rejected": len(rejects)}
+    counted |= reward_counts(results, record.setting.rewards)
+    for column in ("reward", *map(reward_column, record.setting.rewards)):
+        said, name = record.nodes[node].counts.get(f"{column}_sum", math.nan), f"{column}_sum"
+        values = results.column(column).drop_null().to_numpy()
+        if abs(said - counted[name]) <= 1e-9 * float(np.abs(values[np.isfinite(values)]).sum()):
+            del counted[name]  # sums differ by the order of their terms
     _compare(f"_nodes/{node}.json", record.nodes[node].counts, counted, "its tables", findings)
 
 
