@@ -25,6 +25,10 @@ STOP_S = 60
 """How long a cancelled job may take to end cleanly before Ray kills it (its own default is three seconds)."""
 SETTLE_S = 15.0
 POLL_S = 0.25
+YOUNG = "No available agent"
+"""What a cluster says whose nodes have only just begun."""
+YOUNG_S, AGAIN_S = 60.0, 2.0
+"""How long such a cluster is asked again, and how often."""
 
 
 def connect(address: str | None) -> JobSubmissionClient:
@@ -59,10 +63,17 @@ def submit(client: JobSubmissionClient, entrypoint: str, folder: Path, job: str,
     """Hands over a folder and the command to run in it, as job ``job``. Raises ``RunFailed`` if it is refused."""
     environment = {**ENVIRONMENT, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
     runtime = {"working_dir": str(folder), "env_vars": environment}
-    try:
-        client.submit_job(entrypoint=entrypoint, runtime_env=runtime, submission_id=job, metadata=dict(metadata))
-    except (RuntimeError, OSError, ValueError) as error:
-        raise RunFailed(f"the cluster at {client.get_address()} took no job: {error}") from None
+    until = time.monotonic() + YOUNG_S
+    while True:
+        try:
+            client.submit_job(entrypoint=entrypoint, runtime_env=runtime, submission_id=job, metadata=dict(metadata))
+            return
+        except (RuntimeError, OSError, ValueError) as error:
+            young = YOUNG in str(error)
+            if not young or time.monotonic() > until:
+                hint = "; dashboard_agent.log on its head says why that has none (a port in use, say)" if young else ""
+                raise RunFailed(f"the cluster at {client.get_address()} took no job: {error}{hint}") from None
+        time.sleep(AGAIN_S)
 
 
 def jobs(client: JobSubmissionClient) -> list[Any]:

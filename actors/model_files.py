@@ -9,6 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from pipeline.errors import ConfigError
+from pipeline.plugin import nearest
 
 FULL_BYTES = 64 * 2**20
 """Weights up to this size (together) are hashed in full."""
@@ -38,6 +39,12 @@ def locate(model: str, key: str) -> str:
             "that every node can read, or a Hugging Face name (organisation/model)"
         )
     return model
+
+
+def check_there(model: str, key: str) -> None:
+    """Raises ``ConfigError`` that names ``key`` where there is no such model, on this machine or on the hub."""
+    if not Path(place := locate(model, key)).is_dir():
+        _hub_config(place, key)
 
 
 @lru_cache(maxsize=64)
@@ -120,7 +127,13 @@ def _hub_config(name: str, key: str) -> str:
         return hf_hub_download(name, "config.json")
     except Exception as error:  # offline, gated, misspelt: all of them mean that there is no such model here
         raise ConfigError(
-            f"{key}={name!r} is neither a directory on this machine nor in the Hugging Face cache, and the hub did "
-            f"not give it ({type(error).__name__}: {str(error).splitlines()[0]}); give a model directory, "
+            f"{key}={name!r}{_near(name)} is neither a directory on this machine nor in the Hugging Face cache, and "
+            f"the hub did not give it ({type(error).__name__}: {str(error).splitlines()[0]}); give a model directory, "
             "or download the model first"
         ) from error
+
+
+def _near(name: str) -> str:
+    """Where the name begins as a directory here does, the one in it that may be meant."""
+    place = Path(name).parent
+    return nearest(name, [str(p) for p in place.iterdir() if p.is_dir()]) if "/" in name and place.is_dir() else ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
 
+from actors import model_files
 from actors.chat_template import ModelText
 from actors.pairs import PairRenderer
 from pipeline.errors import ConfigError
@@ -50,6 +51,7 @@ class Classifier:
     """
 
     def __init__(self, config: ClassifierOptions) -> None:
+        model_files.check_there(config.model, "reward.model")
         self.text = ModelText(
             "reward", config.model, config.chat_template, config.max_model_len, config.trust_remote_code
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.metadata import version
 
 from pipeline.plugin import nearest
 
@@ -35,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nraylign COMMAND --help says more about one of them.")
         return 0 if arguments else 2
     command, *rest = arguments
+    if command == "--version":
+        print(f"raylign {version('raylign')}")
+        return 0
     if command not in COMMANDS:
         known = sorted(COMMANDS)
         print(

@@ -29,6 +29,7 @@ class Display:
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._last = -LINE_EVERY_S
         self._pace = Pace(WINDOW_S)
+        self._before: float | None = None
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:
@@ -58,7 +59,7 @@ class Display:
             f"{draws:,.0f} draws" + (f" (+ {recalled:,.0f} from the journal)" if recalled else ""),
             f"{rates.get('generated_tokens', 0.0):,.0f} tokens/s",
         ]
-        if not (draws or recalled or progress.counts.get("rewards") or progress.finished):
+        if not progress.finished and self._waits(draws + recalled + progress.counts.get("rewards", 0.0)):
             return f"{parts[0]} · loading models ({duration(progress.seconds)})"
         if progress.finished:
             parts[2] = f"{tokens:,.0f} tokens"
@@ -66,6 +67,11 @@ class Display:
         elif rates["rows"] > 0:
             parts.append(f"{duration((progress.total - progress.rows) / rates['rows'])} left")
         return " · ".join(parts)
+
+    def _waits(self, replies: float) -> bool:
+        """Whether nothing has come yet since this command began; an earlier one may have had replies."""
+        self._before = replies if self._before is None else self._before
+        return replies == self._before
 
 
 def models(config: RunConfig) -> str:

@@ -29,7 +29,10 @@ def _work(arguments: list[str]) -> int:
     if len(names) > 1:
         raise ConfigError(f"name one cluster, not {len(names)}")
     client = job_api.connect(names[0] if names else cluster_address(overrides))
-    for job in job_api.jobs(client):
+    found = job_api.jobs(client)
+    if not found:
+        print(f"the cluster at {client.get_address()} has had no jobs yet", file=sys.stderr)
+    for job in found:
         started = datetime.fromtimestamp((job.start_time or 0) / 1000).strftime("%Y-%m-%d %H:%M:%S")
         print(f"{job.submission_id}  {str(job.status).lower():9}  {started}  {(job.metadata or {}).get('out', '')}")
     return 0

@@ -39,6 +39,8 @@ def named_job(arguments: list[str]) -> tuple[str | None, str]:
     address = cluster_address(overrides)
     if len(names) not in (1, 2):
         raise ConfigError(f"name one job, after the cluster's address if need be, not {len(names)} things")
+    if "://" in names[-1]:
+        raise ConfigError(f"name one job, after {names[-1]}: `raylign jobs {names[-1]}` lists them")
     return (names[0] if len(names) == 2 else address), names[-1]
 
 

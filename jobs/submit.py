@@ -70,7 +70,7 @@ def parse(arguments: list[str]) -> tuple[str | None, str, list[str]]:
     address = None
     if arguments and arguments[0].startswith("cluster.address="):
         address, arguments = arguments[0].partition("=")[2], arguments[1:]
-    elif len(arguments) > 1 and arguments[0] not in CHECKS and arguments[1] in CHECKS:
+    elif (len(arguments) > 1 and arguments[0] not in CHECKS and arguments[1] in CHECKS) or _is_url(arguments[:1]):
         address, arguments = arguments[0], arguments[1:]
     names = ", ".join(CHECKS)
     if not arguments:
@@ -79,6 +79,10 @@ def parse(arguments: list[str]) -> tuple[str | None, str, list[str]]:
         near = nearest(arguments[0], list(CHECKS))
         raise ConfigError(f"{arguments[0]!r} is no command that runs as a job{near}; these do: {names}")
     return address, arguments[0], arguments[1:]
+
+
+def _is_url(arguments: list[str]) -> bool:
+    return any(argument.startswith(("http://", "https://", "ray://")) for argument in arguments)
 
 
 def followed(client: JobSubmissionClient, job: str) -> int:

@@ -24,6 +24,8 @@ LABELS = {
     "depth": "requests one after another",
 }
 PANEL = (4.6, 3.4)
+MARK, LETTER, LINE = 0.6, 0.058, 0.16
+"""Inches of a legend: what stands before a name, a letter of it, and the height of a line."""
 PANELS_ACROSS, ACROSS = 2, 4
 """Panels and histograms side by side."""
 
@@ -110,8 +112,11 @@ def _line(axes: Any, line: Sequence[Point], style: dict[str, Any], cost: str, qu
 
 def _finish(figure: Figure, legend: Any = None) -> str:
     if legend is not None:
-        columns = max(1, round(figure.get_figwidth() / 3))
-        figure.legend(*legend.get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize="small")
+        handles, names = legend.get_legend_handles_labels()
+        entry = MARK + LETTER * max(map(len, names))
+        columns = max(1, min(round(figure.get_figwidth() / 3), int(figure.get_figwidth() / entry)))
+        figure.set_figheight(figure.get_figheight() + LINE * (-(-len(names) // columns) - 1))
+        figure.legend(handles, names, loc="outside lower center", ncols=columns, fontsize="small")
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]

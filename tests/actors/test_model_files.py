@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from actors import model_files
-from actors.model_files import fingerprint, locate
+from actors.model_files import check_there, fingerprint, locate
+from actors.rewards import transformers
 from pipeline.errors import ConfigError
 
 
@@ -71,6 +72,19 @@ def test_a_hub_name_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigError, match=r"generator\.model='nobody/nothing' is neither"):
         fingerprint("nobody/nothing", "generator.model")
+
+
+def test_a_misspelt_directory_is_answered_with_its_neighbour(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It looks like a name of the hub; generator and reward say the same of it."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "reward-8b").mkdir(parents=True)
+    near = r"'models/reward-8' \(did you mean 'models/reward-8b'\?\) is neither a directory"
+    with pytest.raises(ConfigError, match=rf"generator\.model={near}"):
+        check_there("models/reward-8", "generator.model")
+    with pytest.raises(ConfigError, match=rf"reward\.model={near}"):
+        transformers.fingerprint(transformers.Config(model="models/reward-8"))
 
 
 def test_an_unset_model_and_a_directory_without_one(tmp_path: Path) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import socket
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from actors import job_api
 from actors.job_api import ADDRESSES
+from jobs import cancel, logs
 from jobs.shipment import HOME, PACKAGES, SETTINGS, check_size, placed, ship
 from jobs.submit import CHECKS, main, parse
 from pipeline.config import dump, load
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunFailed
 from pipeline.sweep.plan import load_sweep
 
 TOY = ["conf/job/toy.yaml", "out=runs/x"]
@@ -38,8 +41,11 @@ def test_an_address_may_stand_before_the_command(arguments: list[str], address: 
 
 
 def test_commands_that_are_none_are_refused_with_those_that_are() -> None:
-    with pytest.raises(ConfigError, match=r"'aling' is no command .*did you mean 'align'"):
-        parse(["aling", *TOY])
+    for address in ([], ["http://h:1"]):
+        with pytest.raises(ConfigError, match=r"'aling' is no command .*did you mean 'align'"):
+            parse([*address, "aling", *TOY])
+    with pytest.raises(ConfigError, match="name the command that the cluster is to run: align"):
+        parse(["http://h:1"])
 
 
 def test_a_bad_configuration_is_found_before_any_cluster_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,6 +79,38 @@ def test_an_address_where_nothing_or_something_else_answers_is_an_error_in_secon
     assert main(["align", *TOY, f"cluster.address=127.0.0.1:{port}"]) == 1
     assert capsys.readouterr().err.count("no job API answers there") == 2
     assert time.monotonic() - start < 10
+
+
+class YoungCluster:
+    """A job API that takes jobs from the ``n``-th try on, as one whose nodes have just begun."""
+
+    def __init__(self, n: int, refusal: str) -> None:
+        self.tries, self._n, self._refusal = 0, n, refusal
+
+    def submit_job(self, **_: object) -> None:
+        self.tries += 1
+        if self.tries < self._n:
+            raise RuntimeError(self._refusal)
+
+    def get_address(self) -> str:
+        return "http://h:1"
+
+
+def test_a_cluster_that_has_just_begun_is_asked_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(job_api, "AGAIN_S", 0.0)
+    young = YoungCluster(3, "500: No available agent to submit job, please try again later.")
+    job_api.submit(young, "true", tmp_path, "j", {})  # type: ignore[arg-type]
+    assert young.tries == 3
+    for n, refusal, seconds in ((2, "no such environment", 60.0), (99, "No available agent", 0.0)):
+        monkeypatch.setattr(job_api, "YOUNG_S", seconds)
+        with pytest.raises(RunFailed, match=f"the cluster at http://h:1 took no job: {refusal}"):
+            job_api.submit(YoungCluster(n, refusal), "true", tmp_path, "j", {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("command", [logs, cancel])
+def test_an_address_without_a_job_is_no_job(command: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["http://127.0.0.1:1"]) == 2
+    assert "name one job, after http://127.0.0.1:1: `raylign jobs http://" in capsys.readouterr().err
 
 
 def test_local_paths_become_absolute_unless_they_travel_along(in_root: Path) -> None:

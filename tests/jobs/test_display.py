@@ -1,0 +1,33 @@
+"""The line that says how a run goes."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from actors.session import Progress
+from jobs import display
+from jobs.display import Display
+
+
+def lines(*states: Progress) -> list[str]:
+    text = io.StringIO()
+    shown = Display("best_of_n", Console(file=text, width=100))
+    for state in states:
+        shown.show(state)
+    return text.getvalue().splitlines()
+
+
+def at(rows: int, draws: float, seconds: float, finished: bool = False) -> Progress:
+    return Progress(rows, 400, {"draws": draws, "generated_tokens": 50 * draws}, seconds, finished)
+
+
+def test_a_resumed_run_loads_its_models_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
+    found = lines(at(100, 1600.0, 0.0), at(100, 1600.0, 30.0), at(101, 1616.0, 40.0), at(400, 6400.0, 60.0, True))
+    assert found[0] == "best_of_n: 100/400 rows · loading models (0:00)"
+    assert found[1] == "best_of_n: 100/400 rows · loading models (0:30)"
+    assert found[2].startswith("best_of_n: 101/400 rows · 1,616 draws · ")
+    assert found[3] == "best_of_n: 400/400 rows · 6,400 draws · 320,000 tokens · done in 1:00"
