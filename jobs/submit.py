@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -56,13 +57,27 @@ def _work(arguments: list[str]) -> int:
     job = f"raylign-{command}-{secrets.token_hex(4)}"
     with tempfile.TemporaryDirectory() as folder:
         ship(settings, Path(folder))
-        entrypoint = f"exec python -m jobs {command} {SETTINGS}"  # exec: signals reach the command, not a shell
-        job_api.submit(client, entrypoint, Path(folder), job, {"command": command, "out": str(settings["out"])})
+        job_api.submit(
+            client, entrypoint(command), Path(folder), job, {"command": command, "out": str(settings["out"])}
+        )
     print(f"job {job}: {command} -> {settings['out']}")
     if any(a in WAIT for a in arguments):
         return followed(client, job)
     print(f"  raylign logs {client.get_address()} {job} --wait\n  raylign cancel {client.get_address()} {job}")
     return 0
+
+
+def entrypoint(command: str) -> str:
+    """What the head's shell runs: the interpreter at the place of ours if it has one there, else its ``python``."""
+    lacking = (
+        f"neither {sys.executable} nor python is there: start Ray in the environment that Raylign is installed in "
+        "(its bin folder on PATH)"
+    )
+    return (
+        f'python={shlex.quote(sys.executable)}; command -v "$python" >/dev/null || python=python; '
+        f'command -v "$python" >/dev/null || {{ echo {shlex.quote(lacking)} >&2; exit 127; }}; '
+        f'exec "$python" -m jobs {command} {SETTINGS}'  # exec: signals reach the command, not a shell
+    )
 
 
 def parse(arguments: list[str]) -> tuple[str | None, str, list[str]]:

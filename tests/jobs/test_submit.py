@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +16,7 @@ from actors import job_api
 from actors.job_api import ADDRESSES
 from jobs import cancel, logs
 from jobs.shipment import HOME, PACKAGES, SETTINGS, check_size, placed, ship
-from jobs.submit import CHECKS, main, parse
+from jobs.submit import CHECKS, entrypoint, main, parse
 from pipeline.config import dump, load
 from pipeline.errors import ConfigError, RunFailed
 from pipeline.sweep.plan import load_sweep
@@ -38,6 +41,30 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_an_address_may_stand_before_the_command(arguments: list[str], address: str | None, rest: list[str]) -> None:
     assert parse(arguments) == (address, "align", rest)
+
+
+def test_a_job_runs_our_interpreter_where_it_is_and_else_the_clusters_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def python(folder: Path) -> Path:
+        folder.mkdir(exist_ok=True)
+        (folder / "python").write_text(f'#!/bin/sh\necho {folder.name} "$@"\n')
+        (folder / "python").chmod(0o755)
+        return folder / "python"
+
+    def run(path: str) -> subprocess.CompletedProcess[str]:
+        shell = shutil.which("sh")
+        assert shell is not None
+        return subprocess.run([shell, "-c", entrypoint("align")], env={"PATH": path}, capture_output=True, text=True)
+
+    theirs, ours = python(tmp_path / "theirs"), python(tmp_path / "our own")
+    monkeypatch.setattr(sys, "executable", str(ours))
+    assert run(str(theirs.parent)).stdout == f"our own -m jobs align {SETTINGS}\n"
+    ours.unlink()
+    assert run(str(theirs.parent)).stdout == f"theirs -m jobs align {SETTINGS}\n"
+    none = run(str(tmp_path))
+    assert (none.returncode, none.stdout) == (127, "")
+    assert "start Ray in the environment that Raylign is installed in" in none.stderr
 
 
 def test_commands_that_are_none_are_refused_with_those_that_are() -> None:
