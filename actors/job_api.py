@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 import urllib.request
@@ -47,6 +48,7 @@ def connect(address: str | None) -> JobSubmissionClient:
         url = f"http://{address}"
     if url.startswith("http") and not _is_dashboard(url):
         raise RunFailed(_no_jobs(address, "what answers is no Ray dashboard"))
+    logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every package and socket
     try:
         with _unnamed():
             return JobSubmissionClient(url)

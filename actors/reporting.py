@@ -25,14 +25,17 @@ class Pace:
         self._seen: deque[tuple[float, dict[str, float]]] = deque()
 
     def rates(self, progress: Progress) -> dict[str, float]:
-        """Takes a new state; returns each count's rate per second since the oldest state of the window."""
+        """Takes a new state; returns each count's rate per second since the oldest state of the window.
+
+        At least 0: what a node had counted that was lost is no longer in the counts.
+        """
         now = {**progress.counts, "rows": float(progress.rows)}
         self._seen.append((progress.seconds, now))
         while len(self._seen) > 2 and progress.seconds - self._seen[0][0] > self._window_s:
             self._seen.popleft()
         begun, then = self._seen[0]
         span = progress.seconds - begun
-        return {name: (value - then.get(name, 0.0)) / span if span > 0 else 0.0 for name, value in now.items()}
+        return {n: max(0.0, (value - then.get(n, 0.0)) / span) if span > 0 else 0.0 for n, value in now.items()}
 
 
 class Reporter:
