@@ -18,6 +18,8 @@ from pipeline.sections import RunConfig
 
 LINE_EVERY_S = 10.0
 WINDOW_S = 15.0
+QUIET_S = 120.0
+"""For so long nothing may come without a word on it; a long response takes its time."""
 
 
 class Display:
@@ -30,6 +32,7 @@ class Display:
         self._last = -LINE_EVERY_S
         self._pace = Pace(WINDOW_S)
         self._before: float | None = None
+        self._newest = (-1.0, 0.0)
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:
@@ -54,19 +57,29 @@ class Display:
         tokens = progress.counts.get("generated_tokens", 0.0)
         rates = self._pace.rates(progress)
         recalled = progress.counts.get("recalled", 0.0)
+        replies = draws + recalled + progress.counts.get("rewards", 0.0)
         parts = [
             f"{self._title}: {progress.rows:,}/{progress.total:,} rows",
             f"{draws:,.0f} draws" + (f" (+ {recalled:,.0f} from the journal)" if recalled else ""),
             f"{rates.get('generated_tokens', 0.0):,.0f} tokens/s",
         ]
-        if not progress.finished and self._waits(draws + recalled + progress.counts.get("rewards", 0.0)):
+        quiet_s = self._quiet(replies + progress.rows, progress.seconds)
+        if not progress.finished and self._waits(replies):
             return f"{parts[0]} · loading models ({duration(progress.seconds)})"
         if progress.finished:
             parts[2] = f"{tokens:,.0f} tokens"
             parts.append(f"done in {duration(progress.seconds)}")
         elif rates["rows"] > 0:
             parts.append(f"{duration((progress.total - progress.rows) / rates['rows'])} left")
+        elif quiet_s >= QUIET_S:
+            parts.append(f"nothing has come for {duration(quiet_s)}: see the engines' logs")
         return " · ".join(parts)
+
+    def _quiet(self, come: float, seconds: float) -> float:
+        """For how many seconds no more has come."""
+        if come != self._newest[0]:
+            self._newest = come, seconds
+        return seconds - self._newest[1]
 
     def _waits(self, replies: float) -> bool:
         """Whether nothing has come yet since this command began; an earlier one may have had replies."""

@@ -31,3 +31,15 @@ def test_a_resumed_run_loads_its_models_too(monkeypatch: pytest.MonkeyPatch) -> 
     assert found[1] == "best_of_n: 100/400 rows · loading models (0:30)"
     assert found[2].startswith("best_of_n: 101/400 rows · 1,616 draws · ")
     assert found[3] == "best_of_n: 400/400 rows · 6,400 draws · 320,000 tokens · done in 1:00"
+
+
+def test_a_run_in_which_nothing_comes_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
+    states = [at(0, 0.0, 0.0), *(at(9, 160.0, t) for t in (10.0, 60.0, 129.0, 130.0, 200.0)), at(9, 161.0, 201.0)]
+    ends = [line.split(" · ")[-1] for line in lines(*states)]
+    assert ends[3:] == [
+        "0 tokens/s",
+        "nothing has come for 2:00: see the engines' logs",
+        "nothing has come for 3:10: see the engines' logs",
+        "50 tokens/s",
+    ]
