@@ -36,7 +36,7 @@ from pipeline.storage.manifest import NodeRecord, commit_run
 from pipeline.storage.source import Source, inspect
 
 TICK_S = 0.5
-CANCEL_S = 10.0
+STOP_S, CANCEL_S = 3.0, 10.0
 ROOM_S = 5.0
 """How often it is looked for how many nodes of the graph there is room."""
 
@@ -235,11 +235,19 @@ class Executor:
         self._reporter.show(self._progress(finished), nodes)
 
     def _cancel(self) -> None:
-        """Ends what is still running and lets it write what it has; after a clean run there is nothing."""
-        for ref in self._running:
+        """Ends what is still running and lets it write what it has; after a clean run there is nothing.
+
+        Nodes are told to stop, which they hear within a second. Ray's own way is for those that don't: it ends this
+        process where a node ends by itself in the same moment (ray-project/ray, pull request 54527).
+        """
+        left = list(self._running)
+        if left and self._scoreboard is not None:
+            self._scoreboard.stop.remote()
+            _, left = ray.wait(left, num_returns=len(left), timeout=STOP_S)
+        for ref in left:
             ray.cancel(ref, force=False)
-        if self._running:
-            ray.wait(list(self._running), num_returns=len(self._running), timeout=CANCEL_S)
+        if left:
+            ray.wait(left, num_returns=len(left), timeout=CANCEL_S)
         if self._scoreboard is not None:
             ray.kill(self._scoreboard)
             self._scoreboard = None

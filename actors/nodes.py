@@ -25,6 +25,10 @@ ANSWER_S = 10.0
 """How long the scoreboard may take to answer; one that has died with its machine is begun again elsewhere."""
 
 
+class Stopped(Exception):
+    """A node has ended before its time, because it was told to. What it had is written."""
+
+
 @ray.remote
 class Scoreboard:
     """What the running nodes have counted so far, and which replicas they are to ask.
@@ -35,16 +39,24 @@ class Scoreboard:
     def __init__(self) -> None:
         self._posted: dict[str, Posted] = {}
         self._roster: Roster | None = None
+        self._stopping = False
 
-    def post(self, node: str, posted: Posted) -> Roster | None:
-        """Takes a node's word on itself, of which the last one counts; returns the roster, if it was told one."""
+    def post(self, node: str, posted: Posted) -> tuple[Roster | None, bool]:
+        """Takes a node's word on itself, of which the last one counts.
+
+        Returns the roster, if it was told one, and whether the node is to stop.
+        """
         self._posted[node] = posted
-        return self._roster
+        return self._roster, self._stopping
 
     def read(self, roster: Roster | None) -> dict[str, Posted]:
         """What every node has said. From now on they hear of this roster."""
         self._roster = roster
         return self._posted
+
+    def stop(self) -> None:
+        """From now on nodes hear that they are to stop, and write what they have."""
+        self._stopping = True
 
 
 def run_ingest(spec: RunSpec, source: Source, node: Ingest) -> NodeRecord:
@@ -62,14 +74,28 @@ def run_advance(
 ) -> NodeRecord:
     """Advances a shard's programs. ``replicas``: see ``runner.advance``."""
 
-    async def report(posted: Posted) -> Roster | None:
-        try:
-            told: Roster | None = await asyncio.wait_for(scoreboard.post.remote(node.name, posted), ANSWER_S)
-        except (RayActorError, TimeoutError):
-            return None
-        return told
+    async def work() -> NodeRecord:
+        runner = asyncio.current_task()
+        assert runner is not None
 
-    return asyncio.run(advance(spec, node, parts, replicas, report))
+        async def report(posted: Posted) -> Roster | None:
+            try:
+                said: tuple[Roster | None, bool] = await asyncio.wait_for(
+                    scoreboard.post.remote(node.name, posted), ANSWER_S
+                )
+            except (RayActorError, TimeoutError):
+                return None
+            told, stopping = said
+            if stopping:
+                runner.cancel("the run stops")
+            return told
+
+        return await advance(spec, node, parts, replicas, report)
+
+    try:
+        return asyncio.run(work())
+    except asyncio.CancelledError:
+        raise Stopped("the run stops") from None  # what isn't an Exception would end Ray's worker
 
 
 @ray.remote
