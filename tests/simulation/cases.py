@@ -123,8 +123,12 @@ def config(method: str, setting: Setting, out: str, further: bool = False) -> Ru
         found.cluster, shards_in_flight=setting.in_flight, segment=setting.segment, flush_s=setting.flush_s
     )
     if setting.elastic:
-        roles = {role: dataclasses.replace(section, replicas=BOUNDS) for role, section in found.models.items()}
-        found = dataclasses.replace(found, **roles)
+        found = dataclasses.replace(
+            found,
+            generator=dataclasses.replace(found.generator, replicas=BOUNDS),
+            reward=dataclasses.replace(found.reward, replicas=BOUNDS),
+            rewards={name: dataclasses.replace(section, replicas=BOUNDS) for name, section in found.rewards.items()},
+        )
     return dataclasses.replace(
         found, out=out, data=dataclasses.replace(found.data, shard_rows=setting.shard_rows), cluster=cluster
     )

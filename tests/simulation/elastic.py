@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -22,16 +22,15 @@ ADMITTED = 0.3
 """The share of looks at which those that join have got a place."""
 AWAY, FORGOTTEN = 0.05, 0.02
 """The shares of looks at which the scoreboard can't be reached, and at which it is begun again."""
-ROLES = ("generator", "reward")
 
 
 class ElasticCluster:
     """What a ``Resizer`` sees of a cluster. ``begin``: makes a replica of a role."""
 
-    def __init__(self, rng: random.Random, begin: Callable[[str], Replica]) -> None:
+    def __init__(self, rng: random.Random, begin: Callable[[str], Replica], roles: Sequence[str]) -> None:
         self._rng, self._begin = rng, begin
-        self.replicas = {role: [begin(role)] for role in ROLES}
-        self._joining: dict[str, list[Replica]] = {role: [] for role in ROLES}
+        self.replicas = {role: [begin(role)] for role in roles}
+        self._joining: dict[str, list[Replica]] = {role: [] for role in roles}
         self._retired: list[tuple[int, Replica]] = []
         self._version = 0
         self._board: dict[str, Posted] = {}
@@ -61,7 +60,7 @@ class ElasticCluster:
             self._version += 1
             for kind, joining in self._joining.items():
                 self.replicas[kind] = self.replicas[kind] + joining
-            self._joining = {role: [] for role in ROLES}
+            self._joining = {role: [] for role in self._joining}
 
     def room(self, kind: str, models: Any, runners: int) -> int:
         """As ``Cluster.room``; targets are drawn without it."""

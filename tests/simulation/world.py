@@ -34,7 +34,7 @@ from pipeline.storage.manifest import NodeRecord, commit_run, read_done, read_no
 from tests.simulation import substitution
 from tests.simulation.cases import CALM, OTHER, Case, Setting, config
 from tests.simulation.disk import Disk
-from tests.simulation.elastic import LOOK_S, ROLES, ElasticCluster, drawn_targets
+from tests.simulation.elastic import LOOK_S, ElasticCluster, drawn_targets
 from tests.simulation.processes import CURRENT, Killed, Process, run
 from tests.simulation.replicas import Replica, unheard
 from tests.toy_world import WEIGHTS, text
@@ -207,11 +207,11 @@ class World:
                 return Replica(_score_other, self._rng, 3 * setting.latency, setting.twice)
             return Replica(self._generate, *common, self._kills) if role == "generator" else Replica(_score, *common)
 
-        roles = (*ROLES, "rewards.other") if self._case.further else ROLES
+        roles = ("generator", "reward", *(["rewards.other"] if self._case.further else []))
         self._replicas = {role: [begin(role) for _ in range(setting.replicas)] for role in roles}
-        self._elastic = ElasticCluster(self._changes, begin) if setting.elastic else None
+        self._elastic = ElasticCluster(self._changes, begin, roles) if setting.elastic else None
         if self._elastic:
-            self._replicas = {**self._replicas, **self._elastic.replicas}
+            self._replicas = self._elastic.replicas
 
     def _kills(self, request: GenerateRequest) -> bool:
         if self._poison is None or request.token_ids != tuple(32 + b for b in self._poison.encode()):
