@@ -138,6 +138,19 @@ class FakeActor:
         self._open.set()
 
 
+@pytest.fixture
+def kills(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Which actors were ended from outside: of each, whether it was not to begin again."""
+    found: list[bool] = []
+
+    def kill(actor: FakeActor, no_restart: bool) -> None:
+        found.append(no_restart)
+        actor.kill()
+
+    monkeypatch.setattr("ray.kill", kill)
+    return found
+
+
 async def until(condition: Callable[[], bool]) -> None:
     for _ in range(400):
         if condition():
@@ -475,15 +488,10 @@ def test_a_machine_may_take_longer_to_join_where_that_is_said(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("method", ["start", "exchange"])
-def test_a_replica_that_stands_still_is_ended_from_outside(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+def test_a_replica_that_stands_still_is_ended_from_outside(
+    monkeypatch: pytest.MonkeyPatch, kills: list[bool], method: str
+) -> None:
     """Its own watchdog stands still with it."""
-    kills: list[bool] = []
-
-    def kill(actor: FakeActor, no_restart: bool) -> None:
-        kills.append(no_restart)
-        actor.kill()
-
-    monkeypatch.setattr("ray.kill", kill)
     monkeypatch.setattr("actors.pool.RESTART_PAUSE_S", 0.001)
 
     async def main() -> tuple[list[str], Pool]:
@@ -503,16 +511,9 @@ def test_a_replica_that_stands_still_is_ended_from_outside(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("others", [0, 1])
 def test_a_replica_that_stands_still_before_anyone_has_reached_it_is_ended_too(
-    monkeypatch: pytest.MonkeyPatch, others: int
+    monkeypatch: pytest.MonkeyPatch, kills: list[bool], others: int
 ) -> None:
     """Ray can't connect to it then, and says so: no call is ever found too long. Others take what it was sent."""
-    kills: list[bool] = []
-
-    def kill(actor: FakeActor, no_restart: bool) -> None:
-        kills.append(no_restart)
-        actor.kill()
-
-    monkeypatch.setattr("ray.kill", kill)
     monkeypatch.setattr("actors.pool.RESTART_PAUSE_S", 0.001)
     monkeypatch.setattr("actors.pool.MAX_PAUSE_S", 0.01)
 
