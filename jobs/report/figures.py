@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from jobs.plot_style import COLOURS, STYLE, line_style
@@ -26,6 +27,8 @@ LABELS = {
 PANEL = (4.6, 3.4)
 MARK, LETTER, LINE = 0.6, 0.058, 0.16
 """Inches of a legend: what stands before a name, a letter of it, and the height of a line."""
+WIDE = 200.0
+"""From so many times the least on, a logarithmic axis has a label per power of ten, else three."""
 PANELS_ACROSS, ACROSS = 2, 4
 """Panels and histograms side by side."""
 
@@ -43,7 +46,17 @@ def curves(found: Sequence[Point], panels: Sequence[tuple[str, str]]) -> str:
                     _line(axes, known, style, cost, quality)
             scale = "log" if min(p.mean[cost] for p in found) > 0 else "symlog"
             axes.set(xlabel=LABELS[cost], ylabel=LABELS.get(quality, quality), xscale=scale)
+            if scale == "log":
+                _label_counts(axes)
         return _finish(figure, grid[0])
+
+
+def _label_counts(axes: Any) -> None:
+    """Ticks of a logarithmic axis as plain numbers, few enough to stand side by side."""
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < WIDE else (1.0,)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def over_optimisation(found: Sequence[Point], qualities: Sequence[str]) -> str:

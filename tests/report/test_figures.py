@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from jobs.report.figures import over_optimisation
+from jobs.report.figures import curves, over_optimisation
 from pipeline.report.points import Point
 
 
@@ -23,3 +23,15 @@ def test_a_legend_of_long_names_stays_within_its_figure(length: int) -> None:
     frame = re.search(r'<g id="legend_1">.*?<path d="(.*?)z', drawn, re.DOTALL)[1]  # type: ignore[index]
     across = [float(x) for x in re.findall(r"[ML] ([\d.-]+) [\d.-]+", frame)]
     assert 0 <= min(across) < max(across) <= width
+
+
+NARROW, BROAD = ["50", "100", "200", "500"], ["1", "10", "100", "1,000", "10,000"]
+
+
+@pytest.mark.parametrize(("least", "most", "labels"), [(50.0, 824.0, NARROW), (1.0, 3e4, BROAD)])
+def test_costs_are_plain_numbers_and_few(least: float, most: float, labels: list[str]) -> None:
+    """Powers beside powers stood over one another."""
+    figures = [{"reward": 0.5, "accuracy": 0.5, "tokens": cost} for cost in (least, most)]
+    drawn = curves([Point("a", 1, True, 1, f, f, f, f) for f in figures], [("accuracy", "tokens")])
+    axis = drawn[drawn.index('id="matplotlib.axis_1"') : drawn.index('id="matplotlib.axis_2"')]
+    assert [said for said in re.findall(r"<text[^>]*>([^<]*)</text>", axis) if said[0].isdigit()] == labels
