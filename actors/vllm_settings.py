@@ -86,6 +86,9 @@ class VllmProcess:
         model = locate(self._model, f"{self._section}.model")
         chosen = engine_arguments(self._options, context, on_cpu=current_platform.is_cpu())
         chosen |= {"model": model, **arguments, **self._options.engine_args}
+        if current_platform.is_cpu() and chosen.get("distributed_executor_backend") == "uni":
+            # else vLLM takes two processes all the same; the variable has no other bearing on an AsyncLLM
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         try:
             self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**chosen))
         except (TypeError, ValueError, NotImplementedError) as error:
@@ -187,6 +190,8 @@ def engine_arguments(options: VllmOptions, context: int, *, on_cpu: bool) -> dic
     }
     if on_cpu:
         chosen["enable_chunked_prefill"] = False
+        # vLLM's own choice are a scheduler and a worker that wait for each other by spinning, on the cores that compute
+        chosen["distributed_executor_backend"] = "uni"
     if options.tensor_parallel_size > 1:
         chosen["distributed_executor_backend"] = "mp"  # inside a Ray actor vLLM would otherwise ask Ray for GPUs
     if options.block_size is not None or on_cpu:
