@@ -16,27 +16,18 @@ one that is retired gets none, finishes what it has, and is let go.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from actors import silence
-from actors.mailbox import Delivery, Failure
+from actors.line import Line, OnReply, Work
+from actors.mailbox import Failure
 
-WAIT_S = 1.0
-GATHER_S = 0.03
-"""How long the next call waits for requests that follow from the replies of the last one: their rewards take as long.
-
-A call costs both sides more than a millisecond of CPU each, whatever it carries.
-"""
-HOLD_S = 0.01
-"""How long requests that come while a call is out wait for others to go with them."""
 STICK = 1.25
 """A replica keeps its rows until its load exceeds this many times the least load (and ``SLACK`` more)."""
 SLACK = 8
@@ -45,8 +36,6 @@ MAX_PAUSE_S = 10.0
 RESTART_S = 120.0
 """How long a pool may be without any replica: time for one to begin on a busy node, not to die at every load."""
 
-OnReply = Callable[[Any], None]
-
 
 class PoolLost(Exception):
     """The engine can't start; the node fails with this, and the run with it."""
@@ -54,53 +43,6 @@ class PoolLost(Exception):
 
 class ReplicasAway(PoolLost):
     """No replica has come back for a long time; the node fails with this. What it leaves may make room for one."""
-
-
-@dataclass(slots=True)
-class _Work:
-    request: Any
-    row: str
-    on_reply: OnReply
-    failures: int = 0
-    deaths: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Replica:
-    actor: ActorHandle[Any]
-    wake: asyncio.Event
-    outbox: list[tuple[int, Any]] = field(default_factory=list)
-    in_flight: dict[int, _Work] = field(default_factory=dict)
-    others: int = 0
-    alive: bool = True
-    suspects: list[list[_Work]] = field(default_factory=list)
-    on_trial: int = 0
-    life: str = ""
-    """Names what holds there what is in flight (see ``Delivery``); empty before it has said so."""
-    sent: asyncio.Future[None] | None = None
-    """The last call that took requests there beside an exchange."""
-    retired: bool = False
-    serving: asyncio.Task[None] | None = None
-
-    @property
-    def load(self) -> int:
-        """Requests there: this runner's, and those of the others when last heard of."""
-        return len(self.in_flight) + self.others
-
-    @property
-    def suspected(self) -> bool:
-        """Whether it is left to requests of which one may kill it, on trial or waiting for theirs."""
-        return bool(self.suspects or self.on_trial)
-
-    @property
-    def able(self) -> bool:
-        """Whether it takes requests of anybody."""
-        return self.alive and not self.retired and not self.suspected
-
-    @property
-    def finished(self) -> bool:
-        """Whether it is retired and has nothing more to do here."""
-        return self.retired and not self.in_flight and not self.suspects
 
 
 class Pool:
@@ -124,9 +66,9 @@ class Pool:
         self._max = max_in_flight
         self._attempts = attempts
         self._spared = max(1, attempts - 1)
-        self._replicas = [_Replica(actor, asyncio.Event()) for actor in actors]
-        self._waiting: deque[_Work] = deque()
-        self._home: dict[str, _Replica] = {}
+        self._replicas = [self._line(actor) for actor in actors]
+        self._waiting: deque[Work] = deque()
+        self._home: dict[str, Line] = {}
         self._next = 0
         self._started = False
         self.lost: BaseException | None = None
@@ -136,6 +78,9 @@ class Pool:
         self.node_wait_s = 0.0
         """How long a machine may take to join that a replica finds its place on."""
 
+    def _line(self, actor: ActorHandle[Any], alive: bool = True) -> Line:
+        return Line(actor, self._client, self._hang_s, alive)
+
     def start(self) -> None:
         """Has every replica load its model, and begins to listen. Calling it again does nothing."""
         if not self._started:
@@ -143,7 +88,7 @@ class Pool:
             for replica in self._replicas:
                 self._attend(replica)
 
-    def _attend(self, replica: _Replica) -> None:
+    def _attend(self, replica: Line) -> None:
         replica.serving = asyncio.create_task(self._guard(self._serve(replica)))
 
     def follow(self, actors: Sequence[ActorHandle[Any]]) -> None:
@@ -153,7 +98,7 @@ class Pool:
             replica.retired = True
             self._let_go(replica)
         for actor in [a for a in actors if all(a != r.actor for r in serving)]:
-            joining = _Replica(actor, asyncio.Event(), alive=False)
+            joining = self._line(actor, alive=False)
             self._replicas.append(joining)
             if self._started:
                 self._attend(joining)
@@ -163,20 +108,15 @@ class Pool:
         """Whether all that were retired are let go: nothing will be asked of them any more."""
         return not any(r.retired for r in self._replicas)
 
-    def _let_go(self, replica: _Replica) -> None:
+    def _let_go(self, replica: Line) -> None:
         if replica.finished and replica in self._replicas:
             self._replicas.remove(replica)
-            self._leave(replica)
-
-    def _leave(self, replica: _Replica) -> None:
-        if replica.serving is not None:
-            replica.serving.cancel()
-            replica.actor.leave.remote(self._client)
+            replica.leave()
 
     def submit(self, request: Any, row: str, on_reply: OnReply) -> None:
         """Queues a request of a row; ``on_reply`` is called once, with the reply or a ``Failure``."""
         self.start()
-        self._waiting.append(_Work(request, row, on_reply))
+        self._waiting.append(Work(request, row, on_reply))
         self._route()
 
     @property
@@ -192,20 +132,18 @@ class Pool:
     async def close(self) -> None:
         """Stops listening. What is still out is dropped, and keeps nobody waiting."""
         for replica in self._replicas:
-            self._leave(replica)
+            replica.leave()
         await asyncio.gather(*(r.serving for r in self._replicas if r.serving), return_exceptions=True)
 
     def _route(self) -> None:
         while self._waiting and (replica := self._pick(self._waiting[0].row)) is not None:
             self._put(replica, self._waiting.popleft())
 
-    def _put(self, replica: _Replica, work: _Work) -> None:
-        replica.in_flight[self._next] = work
-        replica.outbox.append((self._next, work.request))
+    def _put(self, replica: Line, work: Work) -> None:
+        replica.put(self._next, work)
         self._next += 1
-        replica.wake.set()
 
-    def _pick(self, row: str) -> _Replica | None:
+    def _pick(self, row: str) -> Line | None:
         able = [r for r in self._replicas if r.able and len(r.in_flight) < self._max]
         if not able:
             return None
@@ -216,12 +154,12 @@ class Pool:
         self._home[row] = least
         return least
 
-    async def _serve(self, replica: _Replica) -> None:
+    async def _serve(self, replica: Line) -> None:
         await self._begin(replica)
         while not replica.finished:
-            await self._gather(replica)
+            await replica.gather()
             try:
-                found = await self._exchange(replica)
+                found = await replica.exchange()
             except RayActorError:
                 await self._revive(replica)
                 continue
@@ -239,62 +177,25 @@ class Pool:
             self._route()
         self._let_go(replica)
 
-    async def _gather(self, replica: _Replica) -> None:
-        """Waits for requests that the next call can take along: for a moment, as replies bring new ones.
-
-        Where there is nothing to ask for, so long as the load of others needn't be known.
-        """
-        if not replica.outbox and not replica.suspected:
-            replica.wake.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GATHER_S if replica.in_flight else WAIT_S):
-                    await replica.wake.wait()  # wait_for would miss a cancellation that comes with the wake
-
-    async def _exchange(self, replica: _Replica) -> Delivery:
-        """Gives what there is, and waits for replies if any are due. What comes meanwhile goes in a call of its own."""
-        batch, replica.outbox = replica.outbox, []
-        wait_s = WAIT_S if replica.in_flight or replica.suspected else 0.0
-        call = replica.actor.exchange.remote(self._client, batch, wait_s, replica.suspected)
-        sending = asyncio.create_task(self._send(replica))
-        try:
-            found: Delivery = await silence.answer(replica.actor, call, self._hang_s)
-            if replica.sent is not None:
-                await silence.answer(replica.actor, replica.sent, self._hang_s)
-            return found
-        finally:
-            sending.cancel()
-            replica.sent = None
-
-    async def _send(self, replica: _Replica) -> None:
-        while replica.sent is None or not replica.sent.exception():
-            await replica.wake.wait()
-            await asyncio.sleep(HOLD_S)
-            replica.wake.clear()
-            batch, replica.outbox = replica.outbox, []
-            if batch:
-                replica.sent = asyncio.ensure_future(replica.actor.submit.remote(self._client, batch))
-                replica.sent.add_done_callback(lambda sent: sent.cancelled() or sent.exception())  # seen
-                await asyncio.wait({replica.sent})
-
-    def _deliver(self, work: _Work, reply: Any) -> None:
+    def _deliver(self, work: Work, reply: Any) -> None:
         work.failures += isinstance(reply, Failure)
         if isinstance(reply, Failure) and reply.retry and work.failures < self._attempts:
             self._again([work])
         else:
             work.on_reply(reply)
 
-    def _again(self, works: Iterable[_Work]) -> None:
+    def _again(self, works: Iterable[Work]) -> None:
         again = list(works)
         self.resent += len(again)
         self._waiting.extendleft(reversed(again))
 
-    async def _revive(self, replica: _Replica) -> None:
+    async def _revive(self, replica: Line) -> None:
         """Takes back what a dead replica had, and waits for Ray to restart it."""
         self._take_back(replica)
         if not replica.finished:
             await self._begin(replica)
 
-    def _take_back(self, replica: _Replica) -> None:
+    def _take_back(self, replica: Line) -> None:
         self.deaths += 1
         replica.alive, replica.life = False, ""
         lost, replica.in_flight, replica.outbox = list(replica.in_flight.values()), {}, []
@@ -309,12 +210,12 @@ class Pool:
             self._suspect(replica, [work for work in lost if work.deaths >= self._spared])
         self._route()
 
-    def _suspect(self, replica: _Replica, works: list[_Work]) -> None:
+    def _suspect(self, replica: Line, works: list[Work]) -> None:
         """One of them may have killed it: each half is tried by itself, the first half first."""
         half = (len(works) + 1) // 2
         replica.suspects += [group for group in (works[half:], works[:half]) if group]
 
-    def _try_suspects(self, replica: _Replica) -> None:
+    def _try_suspects(self, replica: Line) -> None:
         """Sends the next group, now that nothing else is there; if none is left, the replica is everyone's again."""
         group = replica.suspects.pop() if replica.suspects else []
         self.resent += len(group)
@@ -322,10 +223,10 @@ class Pool:
         for work in group:
             self._put(replica, work)
 
-    def _give_up(self, work: _Work) -> None:
+    def _give_up(self, work: Work) -> None:
         work.on_reply(Failure("ReplicaDied", "its replica died on every try, the last time with nothing else there"))
 
-    def _acquit(self, replica: _Replica) -> None:
+    def _acquit(self, replica: Line) -> None:
         """The culprit is found: the others go together again."""
         freed = [work for group in reversed(replica.suspects) for work in group]
         replica.suspects.clear()
@@ -333,7 +234,7 @@ class Pool:
             work.deaths = self._spared - 1
         self._again(freed)
 
-    async def _begin(self, replica: _Replica) -> None:
+    async def _begin(self, replica: Line) -> None:
         """Has the replica load its model. Raises ``PoolLost`` if it dies on every try.
 
         One that is away (its machine is lost, say, and no other has room) is waited for as long as others are there.
