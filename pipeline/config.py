@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import conf
 from pipeline import plugin
+from pipeline.dotted_keys import meant
 from pipeline.errors import ConfigError
 from pipeline.plugin_sections import PLUGIN_SECTIONS, plugin_key, plugin_sections
 from pipeline.run_checks import check_run
@@ -147,7 +148,7 @@ def load_section(schema: type[T], arguments: Sequence[str], name: str = "") -> T
 
 def build(settings: Mapping[str, Any]) -> RunConfig:
     """Checks settings against the sections' dataclasses and the plugins they name."""
-    check_keys("", settings, [f.name for f in dataclasses.fields(RunConfig)])
+    check_sections(settings)
     scalars = {k: v for k, v in settings.items() if k in ("out", "seed", "journal")}
     run = section("", RunConfig, scalars)
     run.data = section("data", DataConfig, _mapping("data", settings))
@@ -168,6 +169,25 @@ def build(settings: Mapping[str, Any]) -> RunConfig:
     run.rewards = {str(name): plugin_section("reward", own, f"rewards.{name}") for name, own in named.items()}
     check_run(run)
     return run
+
+
+def check_sections(settings: Mapping[str, Any], further: Sequence[str] = ()) -> None:
+    """Raises ``ConfigError`` for a key that is no section of a run, nor one of ``further``, with what may be meant."""
+    known = [*further, *(f.name for f in dataclasses.fields(RunConfig))]
+    for key in settings:
+        if key not in known:
+            hint = meant(str(key), known, _schemas(settings))
+            raise ConfigError(f"unknown key {str(key)!r}{hint}; valid here: {', '.join(sorted(set(known)))}")
+
+
+def _schemas(settings: Mapping[str, Any]) -> dict[str, type[Any]]:
+    """The dataclass of each section, with what the plugin adds that these settings name, if there is one."""
+    found: dict[str, type[Any]] = {"data": DataConfig, "cluster": ClusterConfig, "export": ExportConfig}
+    for kind, field in PLUGIN_SECTIONS.items():
+        if kind not in OPTIONAL or settings.get(kind) is not None:
+            name = _plugin_name(kind, _mapping(kind, settings, field))
+            found[kind] = plugin.load(kind, name).Config if name in plugin.names(kind) else BASES[kind]
+    return found
 
 
 def to_yaml(run: RunConfig) -> str:
@@ -243,10 +263,7 @@ def plugin_section(kind: str, settings: Mapping[str, Any], place: str = "") -> A
 
     ``place``: what it is called in the configuration; by default its kind.
     """
-    place, field = place or kind, PLUGIN_SECTIONS[kind]
-    name = str(settings.get(field) or getattr(BASES[kind], field))
-    if name == "auto" and field == "engine":  # a policy may well be called auto
-        name = _resolve_auto(kind, settings)
+    place, field, name = place or kind, PLUGIN_SECTIONS[kind], _plugin_name(kind, settings)
     try:
         module = plugin.load(kind, name)
     except ConfigError as error:
@@ -260,6 +277,12 @@ def plugin_section(kind: str, settings: Mapping[str, Any], place: str = "") -> A
         except ValueError as error:
             raise ConfigError(plugin.respelled(str(error), place, WORDS.get(kind, kind))) from None
     return found
+
+
+def _plugin_name(kind: str, settings: Mapping[str, Any]) -> str:
+    field = PLUGIN_SECTIONS[kind]
+    name = str(settings.get(field) or getattr(BASES[kind], field))
+    return _resolve_auto(kind, settings) if name == "auto" and field == "engine" else name  # a policy may be auto
 
 
 @dataclasses.dataclass

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config import build, check_keys, merge, section, to_dict
+from pipeline.config import build, check_sections, merge, section, to_dict
 from pipeline.errors import ConfigError
 from pipeline.sections import RunConfig
 from pipeline.sweep.grid import Changes, expand
@@ -78,7 +78,7 @@ def load_sweep(files: Sequence[str], overrides: Sequence[str]) -> Sweep:
     """Reads a sweep and builds every trial. Raises ``ConfigError`` if any of them, or the whole, can't be run."""
     own = merge(files, overrides)
     known = [f.name for f in dataclasses.fields(SweepConfig)]
-    check_keys("", own, [*known, *(f.name for f in dataclasses.fields(RunConfig))])
+    check_sections(own, known)
     config = section("", SweepConfig, {key: value for key, value in own.items() if key in known})
     if not config.out:
         raise ConfigError("out: name the sweep's directory, e.g. out=runs/sweep (any fsspec URL)")

@@ -69,6 +69,8 @@ def test_the_table_shows_the_settings_in_which_trials_differ() -> None:
     [
         (["axes={method.selct: [best]}"], r"trial selct-best: unknown key 'method.selct' \(did you mean 'select'\?\)"),
         (["axes={metod.n: [1, 2]}"], r"unknown key 'metod' \(did you mean 'method'\?\)"),
+        (["axes={n: [1, 2]}"], r"trial n-1: unknown key 'n' \(did you mean 'method.n'\?\)"),
+        (["n=3", "axes={seed: [1]}"], r"^unknown key 'n' \(did you mean 'method.n'\?\); valid here: axes, base"),
         (["axes={method.n: [1, 0]}"], r"trial n-0: method.n = 0: best-of-N needs at least one draw"),
         (["axes={method: [best_of_n, best_of_m]}"], r"no method is called 'best_of_m' \(did you mean 'best_of_n'\?\)"),
         (["axs={method.n: [1, 2]}"], r"unknown key 'axs' \(did you mean 'axes'\?\)"),
