@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_origin, get_type_hints
 
@@ -29,6 +32,7 @@ from pipeline.sections import (
     Replicas,
     RewardConfig,
     RunConfig,
+    WholeRun,
 )
 
 CONF = Path(conf.__file__).parent
@@ -62,17 +66,43 @@ def merge(
 
     ``changes`` are overrides as values, by dotted key, and win over the others.
     """
-    parts = [_read(name) for name in files]
+    return merger(files, overrides)(changes or {})
+
+
+def merger(
+    files: Sequence[str], overrides: Sequence[str] = (), without: Sequence[str] = ()
+) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """``merge``, for many changes of files and overrides that are read once. ``without``: keys that are left out."""
+    shared = OmegaConf.create()
+    with _told_of():
+        for part in (*map(_read, files), _overridden([_spelled_out(o) for o in overrides])):
+            shared = _laid_over(shared, part)
+        for key in without:
+            shared.pop(key, None)
+
+    def changed(changes: Mapping[str, Any]) -> dict[str, Any]:
+        with _told_of():
+            merged = _laid_over(copy.deepcopy(shared), _nested(changes)) if changes else shared
+            plain = OmegaConf.to_container(merged, resolve=True)
+        return {str(k): v for k, v in cast(dict[Any, Any], plain).items()}
+
+    return changed
+
+
+@contextmanager
+def _told_of() -> Iterator[None]:
+    """Makes OmegaConf's errors ``ConfigError``."""
     try:
-        merged = OmegaConf.create()
-        for part in (*parts, _overridden([_spelled_out(o) for o in overrides]), _nested(changes or {})):
-            _make_way(merged, part)
-            _check_alike("", OmegaConf.to_container(merged), OmegaConf.to_container(part))
-            merged = cast(DictConfig, OmegaConf.merge(merged, part))
-        plain = OmegaConf.to_container(merged, resolve=True)
+        yield
     except OmegaConfBaseException as error:
         raise ConfigError(f"configuration: {_first_line(error)}") from None
-    return {str(k): v for k, v in cast(dict[Any, Any], plain).items()}
+
+
+def _laid_over(merged: DictConfig, part: DictConfig) -> DictConfig:
+    """``part`` over what was merged before, which makes way for it."""
+    _make_way(merged, part)
+    _check_alike("", OmegaConf.to_container(merged), OmegaConf.to_container(part))
+    return cast(DictConfig, OmegaConf.merge(merged, part))
 
 
 def _overridden(overrides: Sequence[str]) -> DictConfig:
@@ -138,19 +168,17 @@ def _unknown_to(kind: str, before: str, now: str) -> set[str]:
 def load_section(schema: type[T], arguments: Sequence[str], name: str = "") -> T:
     """Files and overrides of a command that has one section of its own. Raises ``ConfigError`` as ``load`` does."""
     parts = [_read(a, short=False) for a in arguments if "=" not in a]
-    try:
+    with _told_of():
         merged = OmegaConf.merge(*parts, _overridden([a for a in arguments if "=" in a]))
         plain = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"configuration: {_first_line(error)}") from None
     return section(name, schema, plain)
 
 
 def build(settings: Mapping[str, Any]) -> RunConfig:
     """Checks settings against the sections' dataclasses and the plugins they name."""
     check_sections(settings)
-    scalars = {k: v for k, v in settings.items() if k in ("out", "seed", "journal")}
-    run = section("", RunConfig, scalars)
+    whole = {f.name for f in dataclasses.fields(WholeRun)}
+    run = RunConfig(**vars(section("", WholeRun, {k: v for k, v in settings.items() if k in whole})))
     run.data = section("data", DataConfig, _mapping("data", settings))
     run.cluster = section("cluster", ClusterConfig, _mapping("cluster", settings))
     run.export = section("export", ExportConfig, _mapping("export", settings))
@@ -315,7 +343,11 @@ def _over(schema: type[Any], below: Mapping[str, Any], above: Mapping[str, Any])
 
 def defaults(kind: str, name: str) -> dict[str, Any]:
     """The plugin's own YAML, ``conf/KIND/NAME.yaml``; empty if it has none. A critic's are those of a generator."""
-    path = CONF / ("generator" if kind == "critic" else kind) / f"{name}.yaml"
+    return copy.deepcopy(_defaults(CONF / ("generator" if kind == "critic" else kind) / f"{name}.yaml"))
+
+
+@cache
+def _defaults(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
@@ -332,13 +364,28 @@ def _resolve_auto(kind: str, settings: Mapping[str, Any]) -> str:
 
 def section(name: str, schema: type[T], settings: Mapping[str, Any]) -> T:
     """One section as an object of its dataclass. Raises ``ConfigError`` for unknown keys and wrong types."""
-    _check_nested_keys(name, schema, settings)
+    return cast(T, copy.deepcopy(_checked(_Section(name, schema, repr(settings), settings))))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Section:
+    """What a section is made of. Settings are equal if they read the same: ``1`` and ``true`` are not."""
+
+    name: str
+    schema: type[Any]
+    text: str
+    settings: Mapping[str, Any] = dataclasses.field(compare=False)
+
+
+@lru_cache(maxsize=1024)  # the trials of a sweep have most of their sections in common
+def _checked(given: _Section) -> Any:
+    _check_nested_keys(given.name, given.schema, given.settings)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(settings)))
-        return cast(T, OmegaConf.to_object(merged))
+        merged = OmegaConf.merge(OmegaConf.structured(given.schema), OmegaConf.create(dict(given.settings)))
+        return OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        key = ".".join(p for p in (name, error.full_key or str(error.key or "")) if p)
-        raise ConfigError(_wrong_type(key, settings, str(error.full_key), _first_line(error))) from None
+        key = ".".join(p for p in (given.name, error.full_key or str(error.key or "")) if p)
+        raise ConfigError(_wrong_type(key, given.settings, str(error.full_key), _first_line(error))) from None
 
 
 EXPECTED = {

@@ -294,6 +294,14 @@ def test_a_verifier_does_not_keep_the_model_of_the_job_s_file() -> None:
     assert load(["best_of_n"], ["generator=transformers"]).generator.model.startswith("Qwen/")
 
 
+def test_settings_that_python_finds_equal_are_told_apart() -> None:
+    """Sections that were checked once are kept: 1, 1.0 and true are one key of a dictionary, but not one setting."""
+    assert load([], [*BASE, "data.shard_rows=1"]).data.shard_rows == 1
+    for other in ("1.0", "true"):
+        with pytest.raises(ConfigError, match=r"data.shard_rows = (1.0|True): expected a whole number"):
+            load([], [*BASE, f"data.shard_rows={other}"])
+
+
 def test_plain_mappings_build_too() -> None:
     settings = yaml.safe_load("{out: x, data: {input: [a, b]}, generator: toy, reward: toy}")
     assert build(settings).data.input == ["a", "b"]

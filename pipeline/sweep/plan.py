@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config import build, check_sections, merge, section, to_dict
+from pipeline.config import build, check_sections, merge, merger, section, to_dict
 from pipeline.errors import ConfigError
 from pipeline.sections import RunConfig
 from pipeline.sweep.grid import Changes, expand
@@ -16,6 +17,10 @@ from pipeline.sweep.order import ordered
 
 SHARED = ("out", "journal", "cluster.address")
 """What all trials have in common, and so is no axis."""
+GRID = ("axes", "zip", "trials")
+"""What says which trials there are, and is part of none of them."""
+PATIENCE_S = 1.0
+"""How long trials are checked without a word."""
 NONE = "-"
 """What stands for a setting that a run's plugins don't have."""
 IDLE = ("out", "journal", "cluster", "export")
@@ -74,24 +79,37 @@ class Sweep:
         return [key for key in keys if len({trial.setting(key) for trial in self.trials} - {NONE}) > 1]
 
 
-def load_sweep(files: Sequence[str], overrides: Sequence[str]) -> Sweep:
-    """Reads a sweep and builds every trial. Raises ``ConfigError`` if any of them, or the whole, can't be run."""
+def load_sweep(files: Sequence[str], overrides: Sequence[str], tell: Callable[[int], None] | None = None) -> Sweep:
+    """Reads a sweep and builds every trial. Raises ``ConfigError`` if any of them, or the whole, can't be run.
+
+    ``tell`` is called with the number of trials, once, if to check them takes more than about a second.
+    """
     own = merge(files, overrides)
     known = [f.name for f in dataclasses.fields(SweepConfig)]
     check_sections(own, known)
     config = section("", SweepConfig, {key: value for key, value in own.items() if key in known})
     if not config.out:
         raise ConfigError("out: name the sweep's directory, e.g. out=runs/sweep (any fsspec URL)")
-    base = base_files(config.base)
+    merged = merger([*base_files(config.base), *files], overrides, without=GRID)
+    wanted = expand(config.axes, _mappings("zip", config.zip), _mappings("trials", config.trials))
     found = []
-    for changes in expand(config.axes, _mappings("zip", config.zip), _mappings("trials", config.trials)):
+    for changes in _watched(wanted, tell):
         _refuse_shared(changes)
         name = trial_name(changes)
-        settings = {k: v for k, v in merge([*base, *files], overrides, changes).items() if k not in known}
+        settings = {k: v for k, v in merged(changes).items() if k not in known}
         settings |= {"out": f"{config.out}/trials/{name}", "journal": config.journal or f"{config.out}/journal"}
         found.append(Trial(name, changes, _built(name, settings)))
     _refuse_same(found)
     return Sweep(config.out, config.report, [found[i] for i in ordered([trial.config for trial in found])])
+
+
+def _watched(wanted: Sequence[Changes], tell: Callable[[int], None] | None) -> Iterator[Changes]:
+    begun = time.monotonic()
+    for changes in wanted:
+        if tell and time.monotonic() - begun > PATIENCE_S:
+            tell(len(wanted))
+            tell = None
+        yield changes
 
 
 def base_files(given: Any) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from pipeline.config import CONF, load
 from pipeline.errors import ConfigError
@@ -43,10 +44,10 @@ def test_trials_are_the_base_with_their_own_settings(tmp_path: Path) -> None:
 
 
 def test_another_method_drops_what_only_the_bases_knows() -> None:
-    (trial,) = sweep(
-        "method=best_of_n", "method.n=4", "trials=[{method: qalign, method.beta: 1.0, method.steps: 2}]"
-    ).trials
-    assert (trial.config.method.name, trial.setting("method.steps"), trial.setting("method.n")) == ("qalign", "2", "-")
+    trials = "trials=[{method: qalign, method.beta: 1.0, method.steps: 2}, {seed: 3}]"
+    found = {trial.config.method.name: trial for trial in sweep("method=best_of_n", "method.n=4", trials).trials}
+    assert (found["qalign"].setting("method.steps"), found["qalign"].setting("method.n")) == ("2", "-")
+    assert found["best_of_n"].setting("method.n") == "4", "no trial takes from another what it makes no use of"
 
 
 def test_a_trial_keeps_its_name_when_others_join() -> None:
@@ -62,6 +63,34 @@ def test_the_table_shows_the_settings_in_which_trials_differ() -> None:
     ]
     assert sweep("trials=[{method.n: 3}, {seed: 2}]").differing == ["method.n", "seed"]
     assert sweep("method.n=3", "trials=[{method.n: 3}, {seed: 2}]").differing == ["seed"]
+
+
+def test_a_sweep_that_takes_long_to_check_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    load_sweep([], [*TOY, "axes={seed: [1, 2, 3]}"], told.append)
+    assert told == []
+    monkeypatch.setattr("pipeline.sweep.plan.PATIENCE_S", -1.0)
+    load_sweep([], [*TOY, "axes={seed: [1, 2, 3]}"], told.append)
+    assert told == [3]
+
+
+def test_files_are_read_once_for_all_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what most trials have in common is checked once: thousands of trials are ready in seconds."""
+    reads: list[object] = []
+    loads, creates = OmegaConf.load, OmegaConf.structured
+    monkeypatch.setattr(OmegaConf, "load", lambda path: reads.append(path) or loads(path))
+    monkeypatch.setattr(OmegaConf, "structured", lambda schema: reads.append(schema) or creates(schema))
+    file = tmp_path / "s.yaml"
+    file.write_text('base: toy\nout: runs/mine\nseed: 0\naxes: {seed: {range: [1, 40]}}\ndata: {input: "p-${seed}"}\n')
+    found = load_sweep([str(file)], ["method.answer.how=boxed"])
+    assert len(reads) < 2 * 40 + 20, "the run's own settings and data differ in each, and nothing else does"
+    assert {trial.config.data.input for trial in found.trials} == {f"p-{seed}" for seed in range(1, 41)}
+    one, other, *_ = (trial.config for trial in found.trials)
+    assert one.method is not other.method
+    one.generator.resources["fast"] = 1.0
+    one.method.answer.how = "math"  # type: ignore[attr-defined]
+    assert other.generator.resources == {}
+    assert load_sweep([str(file)], ["method.answer.how=boxed"]).trials[0].config.method == other.method
 
 
 @pytest.mark.parametrize(
