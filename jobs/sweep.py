@@ -60,6 +60,8 @@ def _work(arguments: list[str]) -> int:
     for data in {repr(trial.config.data): trial.config.data for trial in sweep.trials}.values():
         inspect(data)
     console = wide_console()
+    for note in sweep.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     failures: dict[str, str] = {}
     try:
         run(sweep, console, failures)

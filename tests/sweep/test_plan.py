@@ -50,6 +50,23 @@ def test_another_method_drops_what_only_the_bases_knows() -> None:
     assert found["best_of_n"].setting("method.n") == "4", "no trial takes from another what it makes no use of"
 
 
+def test_a_policy_is_no_axis_of_a_method_that_asks_none() -> None:
+    axes = "axes={policy: [uniform, adabon], method: [{name: adaptive_best_of_n, budget: 4}, {name: best_of_n, n: 4}]}"
+    found = sweep(axes)
+    plain = [t for t in found.trials if t.config.method.name == "best_of_n"]
+    assert [(trial.name, trial.setting("policy.name")) for trial in plain] == [("best_of_n_n-4", "-")]
+    assert {trial.setting("policy.name") for trial in found.trials} == {"-", "uniform", "adabon"}
+    assert found.differing == ["method.name", "policy.name"]
+    (note,) = found.notes
+    assert note.startswith("policy.name changes nothing in trials of best_of_n, which asks no budget policy: 1 trial")
+    alone = sweep("trials=[{method: best_of_n, method.n: 4}, {method: adaptive_best_of_n, policy: adabon}]")
+    assert plain[0] in alone.trials, "a trial's name and settings depend on no other"
+    assert alone.notes == []
+    same, other = ["{method.n: 4}", "{method.n: 4, policy: adabon}"], "{method: adaptive_best_of_n, policy: adabon}"
+    for trials in (same, same[::-1]):
+        assert len(sweep(f"trials=[{', '.join([*trials, other])}]").trials) == 2
+
+
 def test_a_trial_keeps_its_name_when_others_join() -> None:
     alone = {t.name: t.config for t in sweep("axes={method.n: [2]}", "trials=[{seed: 3}]").trials}
     more = {t.name: t.config for t in sweep("axes={method.n: [2, 4]}", "trials=[{seed: 3}, {method.n: 9}]").trials}
@@ -57,10 +74,8 @@ def test_a_trial_keeps_its_name_when_others_join() -> None:
 
 
 def test_the_table_shows_the_settings_in_which_trials_differ() -> None:
-    assert sweep("axes={method.n: [2, 4], seed: [1], policy: [uniform, adabon]}").differing == [
-        "method.n",
-        "policy.name",
-    ]
+    axes = "axes={method.budget: [2, 4], seed: [1], policy: [uniform, adabon]}"
+    assert sweep("method=adaptive_best_of_n", axes).differing == ["method.budget", "policy.name"]
     assert sweep("trials=[{method.n: 3}, {seed: 2}]").differing == ["method.n", "seed"]
     assert sweep("method.n=3", "trials=[{method.n: 3}, {seed: 2}]").differing == ["seed"]
 
@@ -114,6 +129,15 @@ def test_files_are_read_once_for_all_trials(tmp_path: Path, monkeypatch: pytest.
         (["axes={seed: [1, 1]}"], r"two trials come out the same: {seed: 1} and {seed: 1}"),
         (["method.n=4", "trials=[{}, {method.n: 4}]"], r"come out the same: {} and {method.n: 4}"),
         (["axes={cluster.segment: [1, 2]}"], r"come out the same: {cluster.segment: 1} and .*shapes their results"),
+        (
+            ["axes={policy: [uniform, adabon], method.n: [2, 4]}"],
+            r"^policy.name: no trial's method asks .*\(best_of_n\)",
+        ),
+        (
+            ["trials=[{policy.floor: 2}, {method: adaptive_best_of_n}]"],
+            r"^policy.floor: no trial's .*: adaptive_best_of",
+        ),
+        (["axes={policy: [unifrm, adabon]}"], r"no policy is called 'unifrm'"),
         (["axes={out: [a, b]}"], "out: all trials of a sweep have the same"),
         (["axes={journal: [a, b]}"], "journal: all trials of a sweep have the same"),
         (["out=''", "axes={seed: [1]}"], "out: name the sweep's directory"),
