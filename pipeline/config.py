@@ -49,8 +49,8 @@ WORDS = {"critic": "generator"}
 """What a plugin's own messages call its section, where that isn't the section's kind."""
 OPTIONAL = ("critic",)
 """Plugin sections that a run may be without."""
-RESPONSES = ("responses", "transcript")
-"""Keys of the data section of which one alone may be set."""
+INSTEAD = {"responses": ("transcript",), "transcript": ("responses", "prompt")}
+"""Keys of the data section, and those that they stand in place of."""
 T = TypeVar("T")
 
 
@@ -138,13 +138,14 @@ def _nested(changes: Mapping[str, Any]) -> DictConfig:
 def _make_way(merged: DictConfig, part: DictConfig) -> None:
     """Where ``part`` names another plugin, drops what only the earlier one knows: ``n`` of ``best_of_n``, say.
 
-    Likewise of the two places that responses may come from: the one that is named last counts.
+    Likewise of the places that responses and prompts may come from: the one that is named last counts.
     """
     data, later = merged.get("data"), part.get("data")
     if isinstance(data, DictConfig) and isinstance(later, DictConfig):
-        for named, other in (RESPONSES, RESPONSES[::-1]):
-            if later.get(named) is not None and other not in later:
-                data.pop(other, None)
+        for named, others in INSTEAD.items():
+            for other in others if later.get(named) is not None else ():
+                if other not in later:
+                    data.pop(other, None)
     for place, kind, before in plugin_sections(merged):
         now, field = OmegaConf.select(part, place), PLUGIN_SECTIONS[kind]
         if not (isinstance(before, DictConfig) and isinstance(now, DictConfig)):

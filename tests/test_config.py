@@ -67,9 +67,13 @@ def test_a_method_that_draws_nothing_needs_no_generator_and_gets_none() -> None:
     assert load([], [*GIVEN, "data.responses=[a,b]"]).data.response_columns == ("a", "b")
 
 
-def test_of_responses_and_transcripts_the_last_one_named_counts() -> None:
+def test_of_responses_and_transcripts_the_last_one_named_counts(tmp_path: Path) -> None:
     run = load(["relabel"], ["reward=toy", "data.transcript=[chosen,rejected]"])
     assert (run.data.responses, run.data.prompt_from) == (None, ("chosen", "rejected"))
+    assert from_yaml(to_yaml(run)) == run
+    (tmp_path / "a.yaml").write_text("data: {prompt: question, responses: r}\n")
+    run = load(["relabel", str(tmp_path / "a.yaml")], ["reward=toy", "data.transcript=t"])
+    assert (run.data.prompt, run.data.responses, run.data.prompt_from) == ("prompt", None, ("t",))
     run = load(["relabel"], ["reward=toy"])
     assert (run.data.response_columns, run.data.prompt_from) == (("responses",), "prompt")
 
@@ -79,6 +83,11 @@ def test_of_responses_and_transcripts_the_last_one_named_counts() -> None:
     [
         (GIVEN, r"data.responses: method rescore scores responses that the input has; name the column"),
         ([*GIVEN, "data.responses=r", "data.transcript=t"], r"data.responses and data.transcript: name one of them"),
+        (
+            [*GIVEN, "data.transcript=t", "data.prompt=question"],
+            r"data.prompt = 'question' and data.transcript: transcripts begin with their prompts.*leave data.prompt",
+        ),
+        ([*GIVEN, "data.transcript=[a,b]", "data.prompt='{question}?'"], r"data.prompt = '{question}\?' and data.tr"),
         ([*GIVEN, "data.responses=[]"], r"data.responses = \[\]: expected a column or a list of columns"),
         ([*GIVEN, "data.transcript={a: b}"], r"data.transcript = \{'a': 'b'\}: expected a column or a list of"),
         ([*GIVEN, "data.responses=r", "method.n=-1"], r"method.n = -1: it must not be negative"),
