@@ -1,27 +1,25 @@
-"""From YAML files and ``key=value`` overrides to one checked ``RunConfig``. The only module that knows OmegaConf."""
+"""From YAML files and ``key=value`` overrides to one checked ``RunConfig``.
+
+This module, and those that it is made of (``gallery``, ``merging``, ``checked_section``), are all that know OmegaConf.
+"""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import importlib.util
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache, lru_cache
-from pathlib import Path
-from typing import Any, TypeVar, cast, get_origin, get_type_hints
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast, get_type_hints
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
 
-import conf
 from pipeline import plugin
+from pipeline.checked_section import section
 from pipeline.dotted_keys import meant
 from pipeline.errors import ConfigError
-from pipeline.plugin_sections import PLUGIN_SECTIONS, plugin_key, plugin_sections
+from pipeline.gallery import CONF, defaults
+from pipeline.merging import merge, merge_section, merger
+from pipeline.plugin_sections import OPTIONAL, PLUGIN_SECTIONS
 from pipeline.run_checks import check_run
-from pipeline.sampling import refused
 from pipeline.sections import (
     ClusterConfig,
     DataConfig,
@@ -35,8 +33,23 @@ from pipeline.sections import (
     WholeRun,
 )
 
-CONF = Path(conf.__file__).parent
-"""The gallery: ``job/`` holds runs, the other folders the defaults of each plugin."""
+__all__ = [
+    "BASES",
+    "CONF",
+    "build",
+    "check_sections",
+    "defaults",
+    "dump",
+    "from_yaml",
+    "load",
+    "load_section",
+    "merge",
+    "merger",
+    "plugin_section",
+    "section",
+    "to_dict",
+    "to_yaml",
+]
 
 BASES: dict[str, Any] = {
     "method": MethodConfig,
@@ -47,10 +60,6 @@ BASES: dict[str, Any] = {
 }
 WORDS = {"critic": "generator"}
 """What a plugin's own messages call its section, where that isn't the section's kind."""
-OPTIONAL = ("critic",)
-"""Plugin sections that a run may be without."""
-INSTEAD = {"responses": ("transcript",), "transcript": ("responses", "prompt")}
-"""Keys of the data section, and those that they stand in place of."""
 T = TypeVar("T")
 
 
@@ -59,120 +68,9 @@ def load(files: Sequence[str], overrides: Sequence[str] = ()) -> RunConfig:
     return build(merge(files, overrides))
 
 
-def merge(
-    files: Sequence[str], overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The user's own settings as a plain nested dict, interpolations resolved.
-
-    ``changes`` are overrides as values, by dotted key, and win over the others.
-    """
-    return merger(files, overrides)(changes or {})
-
-
-def merger(
-    files: Sequence[str], overrides: Sequence[str] = (), without: Sequence[str] = ()
-) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """``merge``, for many changes of files and overrides that are read once. ``without``: keys that are left out."""
-    shared = OmegaConf.create()
-    with _told_of():
-        for part in (*map(_read, files), _overridden([_spelled_out(o) for o in overrides])):
-            shared = _laid_over(shared, part)
-        for key in without:
-            shared.pop(key, None)
-
-    def changed(changes: Mapping[str, Any]) -> dict[str, Any]:
-        with _told_of():
-            merged = _laid_over(copy.deepcopy(shared), _nested(changes)) if changes else shared
-            plain = OmegaConf.to_container(merged, resolve=True)
-        return {str(k): v for k, v in cast(dict[Any, Any], plain).items()}
-
-    return changed
-
-
-@contextmanager
-def _told_of() -> Iterator[None]:
-    """Makes OmegaConf's errors ``ConfigError``."""
-    try:
-        yield
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"configuration: {_first_line(error)}") from None
-
-
-def _laid_over(merged: DictConfig, part: DictConfig) -> DictConfig:
-    """``part`` over what was merged before, which makes way for it."""
-    _make_way(merged, part)
-    _check_alike("", OmegaConf.to_container(merged), OmegaConf.to_container(part))
-    return cast(DictConfig, OmegaConf.merge(merged, part))
-
-
-def _overridden(overrides: Sequence[str]) -> DictConfig:
-    """Overrides as settings. Raises ``ConfigError`` that names the one that can't be read."""
-    part = OmegaConf.create()
-    for override in overrides:
-        try:
-            part.merge_with_dotlist([override])
-        except Exception as error:  # YAML's come in many classes, as in a file
-            raise ConfigError(
-                f"{override!r} can't be read: {_first_line(error)} (what stands behind = is YAML: quote a text that "
-                "has other meaning there)"
-            ) from None
-    return part
-
-
-def _check_alike(place: str, before: Any, now: Any) -> None:
-    """Raises ``ConfigError`` for a key that has settings in one part and a list in the other: they can't be merged."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in before.keys() & now.keys():
-            _check_alike(f"{place}.{key}" if place else str(key), before[key], now[key])
-    elif {type(before), type(now)} == {dict, list}:
-        raise ConfigError(f"{place}: settings in one place and a list in another; write it one way")
-
-
-def _nested(changes: Mapping[str, Any]) -> DictConfig:
-    part = OmegaConf.create()
-    for key, value in changes.items():
-        OmegaConf.update(part, key, value, force_add=True)
-    return part
-
-
-def _make_way(merged: DictConfig, part: DictConfig) -> None:
-    """Where ``part`` names another plugin, drops what only the earlier one knows: ``n`` of ``best_of_n``, say.
-
-    Likewise of the places that responses and prompts may come from: the one that is named last counts.
-    """
-    data, later = merged.get("data"), part.get("data")
-    if isinstance(data, DictConfig) and isinstance(later, DictConfig):
-        for named, others in INSTEAD.items():
-            for other in others if later.get(named) is not None else ():
-                if other not in later:
-                    data.pop(other, None)
-    for place, kind, before in plugin_sections(merged):
-        now, field = OmegaConf.select(part, place), PLUGIN_SECTIONS[kind]
-        if not (isinstance(before, DictConfig) and isinstance(now, DictConfig)):
-            continue
-        names = before.get(field), now.get(field)
-        if None in names or names[0] == names[1] or names[1] == "auto":
-            continue
-        for key in _unknown_to(kind, *map(str, names)) & before.keys():
-            del before[key]
-
-
-def _unknown_to(kind: str, before: str, now: str) -> set[str]:
-    """Keys of one plugin that mean nothing to another; ``model`` is one where that loads none (a verifier, say)."""
-    found = set() if "model" in defaults(kind, now) else {"model"}
-    if before != "auto":
-        old, new = ({f.name for f in dataclasses.fields(plugin.load(kind, n).Config)} for n in (before, now))
-        found |= old - new
-    return found
-
-
 def load_section(schema: type[T], arguments: Sequence[str], name: str = "") -> T:
     """Files and overrides of a command that has one section of its own. Raises ``ConfigError`` as ``load`` does."""
-    parts = [_read(a, short=False) for a in arguments if "=" not in a]
-    with _told_of():
-        merged = OmegaConf.merge(*parts, _overridden([a for a in arguments if "=" in a]))
-        plain = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
-    return section(name, schema, plain)
+    return section(name, schema, merge_section(arguments))
 
 
 def build(settings: Mapping[str, Any]) -> RunConfig:
@@ -238,40 +136,6 @@ def from_yaml(text: str) -> RunConfig:
 def to_dict(run: RunConfig) -> dict[str, Any]:
     """The whole configuration as nested dicts of plain values."""
     return dataclasses.asdict(run)
-
-
-def _read(name: str, *, short: bool = True) -> Any:
-    path = Path(name)
-    if not path.is_file() and not path.is_absolute():
-        path = next((p for p in (CONF / name, CONF.parent / name, CONF / "job" / f"{name}.yaml") if p.is_file()), path)
-    if not path.is_file():
-        known = sorted(p.stem for p in (CONF / "job").glob("*.yaml"))
-        hint = plugin.nearest(Path(name).stem, known)
-        raise ConfigError(
-            f"no configuration file {name!r}{hint}; give the path of a YAML file, or a name of the gallery: "
-            f"{', '.join(known)} (an override is written key=value)"
-        )
-    try:
-        loaded = OmegaConf.load(path)
-    except Exception as error:  # YAML errors come in many classes; all of them name line and column
-        raise ConfigError(f"{path}: {error}") from None
-    if not isinstance(loaded, DictConfig):
-        raise ConfigError(f"{path}: a configuration is a mapping of sections")
-    for place, kind, value in [*plugin_sections(loaded)] if short else ():
-        if isinstance(value, str):
-            OmegaConf.update(loaded, place, {PLUGIN_SECTIONS[kind]: value})
-    return loaded
-
-
-def _spelled_out(override: str) -> str:
-    """``generator=vllm`` is short for ``generator.engine=vllm``, so that options may stand beside it."""
-    if "=" not in override:
-        raise ConfigError(f"{override!r} is neither a file nor an override: write key=value")
-    key, value = override.split("=", 1)
-    named, optional = plugin_key(key), key in OPTIONAL or key.startswith("rewards.")
-    if named is None or (optional and (value in ("null", "") or value.startswith("{"))):
-        return override
-    return f"{named}={value}"
 
 
 def _mapping(
@@ -342,105 +206,9 @@ def _over(schema: type[Any], below: Mapping[str, Any], above: Mapping[str, Any])
     return merged
 
 
-def defaults(kind: str, name: str) -> dict[str, Any]:
-    """The plugin's own YAML, ``conf/KIND/NAME.yaml``; empty if it has none. A critic's are those of a generator."""
-    return copy.deepcopy(_defaults(CONF / ("generator" if kind == "critic" else kind) / f"{name}.yaml"))
-
-
-@cache
-def _defaults(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    return {str(k): v for k, v in cast(dict[Any, Any], loaded or {}).items()}
-
-
 def _resolve_auto(kind: str, settings: Mapping[str, Any]) -> str:
     """vLLM where it is installed, unless its plugin says that it doesn't serve the model; else ``transformers``."""
     if not importlib.util.find_spec("vllm"):
         return "transformers"
     serves = getattr(plugin.load(kind, "vllm"), "serves", None)
     return "vllm" if serves is None or serves(str(settings.get("model") or "")) else "transformers"
-
-
-def section(name: str, schema: type[T], settings: Mapping[str, Any]) -> T:
-    """One section as an object of its dataclass. Raises ``ConfigError`` for unknown keys and wrong types."""
-    return cast(T, copy.deepcopy(_checked(_Section(name, schema, repr(settings), settings))))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Section:
-    """What a section is made of. Settings are equal if they read the same: ``1`` and ``true`` are not."""
-
-    name: str
-    schema: type[Any]
-    text: str
-    settings: Mapping[str, Any] = dataclasses.field(compare=False)
-
-
-@lru_cache(maxsize=1024)  # the trials of a sweep have most of their sections in common
-def _checked(given: _Section) -> Any:
-    _check_nested_keys(given.name, given.schema, given.settings)
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(given.schema), OmegaConf.create(dict(given.settings)))
-        return OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        key = ".".join(p for p in (given.name, error.full_key or str(error.key or "")) if p)
-        raise ConfigError(_wrong_type(key, given.settings, str(error.full_key), _first_line(error))) from None
-
-
-EXPECTED = {
-    "Integer": "a whole number",
-    "Float": "a number",
-    "Boolean": "true or false",
-    "bool": "true or false",
-    "string": "text",
-}
-"""OmegaConf's names of types, for people."""
-
-
-def _wrong_type(key: str, settings: Mapping[str, Any], path: str, said: str) -> str:
-    """OmegaConf's message in the words of a configuration file."""
-    value: Any = settings
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    if "not Optional" in said or "None" in said:
-        return f"{key} = null: it needs a value"
-    found = re.search(r"(?:could not be converted to|is not a valid|Cannot convert '\w+' to) (\w+)", said)
-    if not found:
-        return f"{key or 'configuration'} = {value!r}: {said}" if value is not None else f"{key}: {said}"
-    return f"{key} = {value!r}: expected {EXPECTED.get(found[1], found[1])}"
-
-
-def _check_nested_keys(section: str, schema: type[Any], settings: Mapping[str, Any]) -> None:
-    check_keys(section, settings, [f.name for f in dataclasses.fields(schema)])
-    types = get_type_hints(schema)
-    for key, value in settings.items():
-        place = f"{section}.{key}" if section else key
-        for container, other, said in ((list, Mapping, "a list"), (dict, list, "a mapping")):
-            if get_origin(types[key]) is container and isinstance(value, other):
-                raise ConfigError(f"{place} = {value!r}: expected {said}")
-        if not dataclasses.is_dataclass(types[key]):
-            continue
-        nested = cast(type[Any], types[key])
-        if not isinstance(value, Mapping):
-            keys = ", ".join(f.name for f in dataclasses.fields(nested))
-            raise ConfigError(f"{place} = {'null' if value is None else repr(value)}: expected settings ({keys})")
-        _check_nested_keys(place, nested, value)
-
-
-def check_keys(section: str, settings: Mapping[str, Any], known: list[str]) -> None:
-    """Raises ``ConfigError`` for a key that a section doesn't know, with the nearest one that it does."""
-    for key in settings:
-        if key not in known:
-            if section == "generator":
-                for problem in refused({key: settings[key]}, section):
-                    raise ConfigError(problem)
-            place = f"{section}.{key}" if section else str(key)
-            raise ConfigError(
-                f"unknown key {place!r}{plugin.nearest(str(key), known)}; valid here: {', '.join(sorted(set(known)))}"
-            )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
