@@ -87,6 +87,11 @@ class Display:
         return replies == self._before
 
 
+def checking(trials: int) -> None:
+    """Says what a sweep does before its first trial, on standard error."""
+    Console(stderr=True, highlight=False).print(f"checking the settings of {trials:,} trials ...", soft_wrap=True)
+
+
 def models(config: RunConfig) -> str:
     """Which models a run has, and on which engines; a server's model may have no name yet."""
     loaded = {name: section for name, section in config.models.items() if section.engine != "none"}

@@ -16,6 +16,7 @@ from ray.job_submission import JobSubmissionClient
 from actors import job_api
 from jobs.backtest import BacktestConfig
 from jobs.command import INTERRUPTED, guarded, split
+from jobs.display import checking
 from jobs.relabel import with_rescore
 from jobs.shipment import SETTINGS, placed, ship
 from pipeline.config import build, load_section, merge
@@ -125,7 +126,7 @@ def _relabel(arguments: list[str]) -> Settings:
 
 def _sweep(arguments: list[str]) -> Settings:
     files, overrides = split(arguments)
-    load_sweep(files, overrides)
+    load_sweep(files, overrides, checking)
     base = base_files(merge(files, overrides).get("base"))  # a file of this machine: its settings travel in its place
     return {key: value for key, value in merge([*base, *files], overrides).items() if key != "base"}
 

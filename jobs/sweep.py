@@ -13,8 +13,8 @@ from rich.table import Table
 from actors.cluster import Cluster
 from actors.executor import absolute
 from jobs.align import align
-from jobs.command import REJECTED, guarded
-from jobs.display import duration
+from jobs.command import REJECTED, guarded, split
+from jobs.display import checking, duration
 from jobs.report.command import ReportConfig, check, wide_console, write_report
 from jobs.status import state_of
 from pipeline.config import section
@@ -54,12 +54,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _work(arguments: list[str]) -> int:
-    sweep = load_sweep([a for a in arguments if "=" not in a], [a for a in arguments if "=" in a])
+    sweep = load_sweep(*split(arguments), checking)
     report = section("report", ReportConfig, {"out": sweep.out, **sweep.report})
     check(report)
     for data in {repr(trial.config.data): trial.config.data for trial in sweep.trials}.values():
         inspect(data)
     console = wide_console()
+    for note in sweep.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     failures: dict[str, str] = {}
     try:
         run(sweep, console, failures)

@@ -46,3 +46,8 @@ class RunFailed(RaylignError):
     """The run could not go on (a node failed on every try, no replica is left)."""
 
     exit_status = 1
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, for messages that go on with something of their own."""
+    return str(error).strip().splitlines()[0]

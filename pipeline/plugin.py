@@ -57,6 +57,11 @@ def draws(method: MethodConfig) -> bool:
     return rule is None or bool(rule(method))
 
 
+def asks_policy(method: str) -> bool:
+    """Whether a method is granted draws by the budget policy: ``ASKS_POLICY`` of its module."""
+    return bool(getattr(load("method", method), "ASKS_POLICY", False))
+
+
 def nearest(word: str, known: list[str]) -> str:
     """`` (did you mean 'x'?)`` for the closest known word, or nothing."""
     found = difflib.get_close_matches(word, known, n=1)

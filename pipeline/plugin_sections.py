@@ -7,6 +7,8 @@ from typing import Any
 
 PLUGIN_SECTIONS = {"method": "name", "policy": "name", "generator": "engine", "critic": "engine", "reward": "engine"}
 """Kinds of plugins that have a section, and the key that names the plugin there."""
+OPTIONAL = ("critic",)
+"""Plugin sections that a run may be without."""
 
 
 def plugin_sections(settings: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:

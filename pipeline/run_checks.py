@@ -7,7 +7,7 @@ import math
 from pipeline import plugin
 from pipeline.errors import ConfigError
 from pipeline.kernels.pairing import RULES
-from pipeline.sections import GeneratorConfig, Replicas, RewardConfig, RunConfig, reward_column
+from pipeline.sections import DataConfig, GeneratorConfig, Replicas, RewardConfig, RunConfig, reward_column
 
 FORMATS = ("pairs", "unpaired", "sft", "candidates")
 FORMS = ("conversational", "text")
@@ -76,6 +76,12 @@ def _check_data(run: RunConfig) -> None:
             raise ConfigError(f"data.{key} = {value!r}: expected a column or a list of columns")
     if data.responses is not None and data.transcript is not None:
         raise ConfigError("data.responses and data.transcript: name one of them, transcripts hold responses already")
+    if data.transcript is not None and data.prompt != DataConfig.prompt:
+        raise ConfigError(
+            f"data.prompt = {data.prompt!r} and data.transcript: transcripts begin with their prompts, and no other "
+            "column is read for them; leave data.prompt out, or data.transcript, and name columns of responses "
+            "(data.responses)"
+        )
     needs = getattr(plugin.load("method", run.method.name), "NEEDS_RESPONSES", False)
     if needs and data.responses is None and data.transcript is None:
         raise ConfigError(

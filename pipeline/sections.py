@@ -249,7 +249,20 @@ class ClusterConfig:
 
 
 @dataclass
-class RunConfig:
+class WholeRun:
+    """What a run has beside its sections.
+
+    ``out``: its directory, any fsspec URL. ``seed`` >= 0: of all that is drawn. ``journal``: where draws are kept, by
+    default ``OUT/candidates``; runs that name the same one share them.
+    """
+
+    out: str = ""
+    seed: int = 0
+    journal: str | None = None
+
+
+@dataclass
+class RunConfig(WholeRun):
     """One run. The plugin sections hold the ``Config`` of the plugin that they name.
 
     ``critic``: a second generator section, for the texts that a method wants about responses (TPO's critiques and
@@ -257,9 +270,6 @@ class RunConfig:
     name, by which nothing is selected; the tables have a column ``reward_NAME`` for each.
     """
 
-    out: str = ""
-    seed: int = 0
-    journal: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)

@@ -67,9 +67,13 @@ def test_a_method_that_draws_nothing_needs_no_generator_and_gets_none() -> None:
     assert load([], [*GIVEN, "data.responses=[a,b]"]).data.response_columns == ("a", "b")
 
 
-def test_of_responses_and_transcripts_the_last_one_named_counts() -> None:
+def test_of_responses_and_transcripts_the_last_one_named_counts(tmp_path: Path) -> None:
     run = load(["relabel"], ["reward=toy", "data.transcript=[chosen,rejected]"])
     assert (run.data.responses, run.data.prompt_from) == (None, ("chosen", "rejected"))
+    assert from_yaml(to_yaml(run)) == run
+    (tmp_path / "a.yaml").write_text("data: {prompt: question, responses: r}\n")
+    run = load(["relabel", str(tmp_path / "a.yaml")], ["reward=toy", "data.transcript=t"])
+    assert (run.data.prompt, run.data.responses, run.data.prompt_from) == ("prompt", None, ("t",))
     run = load(["relabel"], ["reward=toy"])
     assert (run.data.response_columns, run.data.prompt_from) == (("responses",), "prompt")
 
@@ -79,6 +83,11 @@ def test_of_responses_and_transcripts_the_last_one_named_counts() -> None:
     [
         (GIVEN, r"data.responses: method rescore scores responses that the input has; name the column"),
         ([*GIVEN, "data.responses=r", "data.transcript=t"], r"data.responses and data.transcript: name one of them"),
+        (
+            [*GIVEN, "data.transcript=t", "data.prompt=question"],
+            r"data.prompt = 'question' and data.transcript: transcripts begin with their prompts.*leave data.prompt",
+        ),
+        ([*GIVEN, "data.transcript=[a,b]", "data.prompt='{question}?'"], r"data.prompt = '{question}\?' and data.tr"),
         ([*GIVEN, "data.responses=[]"], r"data.responses = \[\]: expected a column or a list of columns"),
         ([*GIVEN, "data.transcript={a: b}"], r"data.transcript = \{'a': 'b'\}: expected a column or a list of"),
         ([*GIVEN, "data.responses=r", "method.n=-1"], r"method.n = -1: it must not be negative"),
@@ -94,6 +103,14 @@ def test_of_responses_and_transcripts_the_last_one_named_counts() -> None:
         (["export.threshold=.inf"], r"export.threshold = inf: give a reward, or null"),
         (["export.margn=1"], r"unknown key 'export.margn' \(did you mean 'margin'"),
         (["methd.n=3"], r"unknown key 'methd' \(did you mean 'method'\?\); valid here: cluster, critic, data"),
+        (["n=4"], r"unknown key 'n' \(did you mean 'method.n'\?\); valid here: cluster, critic, data"),
+        (["method=qalign", "method.beta=1", "chians=4"], r"unknown key 'chians' \(did you mean 'method.chains'\?\)"),
+        (["model=x"], r"unknown key 'model' \(did you mean 'generator.model' or 'reward.model'\?\)"),
+        ([*TPO, "critic=toy", "letters=2"], r"'letters' \(did you mean 'generator.letters' or 'critic.letters'\?\)"),
+        (["how=math"], r"unknown key 'how' \(did you mean 'method.answer.how'\?\)"),
+        (["answer.how=math"], r"unknown key 'answer' \(did you mean 'method.answer'\?\)"),
+        (["method=nothing", "select=best"], r"unknown key 'select' \(did you mean 'method.select'\?\)"),
+        (["qqq=3"], r"unknown key 'qqq'; valid here"),
         (["data.promt=x"], r"unknown key 'data.promt' \(did you mean 'prompt'\?\)"),
         (["method.N=3"], r"unknown key 'method.N'"),
         (["generator.replica=3"], r"'generator.replica' \(did you mean 'replicas'\?\)"),
@@ -284,6 +301,14 @@ def test_a_verifier_does_not_keep_the_model_of_the_job_s_file() -> None:
     assert (run.reward.engine, run.reward.model) == ("verifier", "")
     assert load(["relabel"], ["reward=transformers"]).reward.model.startswith("Skywork/")
     assert load(["best_of_n"], ["generator=transformers"]).generator.model.startswith("Qwen/")
+
+
+def test_settings_that_python_finds_equal_are_told_apart() -> None:
+    """Sections that were checked once are kept: 1, 1.0 and true are one key of a dictionary, but not one setting."""
+    assert load([], [*BASE, "data.shard_rows=1"]).data.shard_rows == 1
+    for other in ("1.0", "true"):
+        with pytest.raises(ConfigError, match=r"data.shard_rows = (1.0|True): expected a whole number"):
+            load([], [*BASE, f"data.shard_rows={other}"])
 
 
 def test_plain_mappings_build_too() -> None:

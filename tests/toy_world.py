@@ -28,13 +28,17 @@ def text(tokens: tuple[int, ...]) -> str:
 
 
 class ToyWorld:
-    """Answers asks from the toy model; ``seen`` records every draw's key, ``roles`` who was to write."""
+    """Answers asks from the toy model.
+
+    ``seen`` records every draw's key, ``roles`` who was to write, ``granted`` whether a budget was asked.
+    """
 
     def __init__(self, model: str = "toy", weights: Mapping[str, float] = WEIGHTS) -> None:
         self.model = ToyLanguageModel(model, LETTERS)
         self.weights = dict(weights)
         self.seen: list[Any] = []
         self.roles: set[Role] = set()
+        self.granted = False
 
     def answer(self, ask: Ask, prompt: Prompt) -> Any:
         """The reply to one part of an effect."""
@@ -46,6 +50,7 @@ class ToyWorld:
         if isinstance(effect, Score):
             return reward(effect.responses[ask.part], self.weights)
         if isinstance(effect, Grant):
+            self.granted = True
             return 2
         if isinstance(effect, Room):
             return 4096

@@ -17,6 +17,8 @@ from pipeline.kernels.choice import SELECTIONS as SELECTIONS
 from pipeline.keys import Key
 from pipeline.types import Candidate, Prompt
 
+ASKS_POLICY = True
+
 
 @dataclass
 class Config(answering.AnsweringConfig):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config import build, check_keys, merge, section, to_dict
+from pipeline import plugin
+from pipeline.config import build, check_sections, merge, merger, section, to_dict
 from pipeline.errors import ConfigError
 from pipeline.sections import RunConfig
 from pipeline.sweep.grid import Changes, expand
@@ -16,6 +18,10 @@ from pipeline.sweep.order import ordered
 
 SHARED = ("out", "journal", "cluster.address")
 """What all trials have in common, and so is no axis."""
+GRID = ("axes", "zip", "trials")
+"""What says which trials there are, and is part of none of them."""
+PATIENCE_S = 1.0
+"""How long trials are checked without a word."""
 NONE = "-"
 """What stands for a setting that a run's plugins don't have."""
 IDLE = ("out", "journal", "cluster", "export")
@@ -51,6 +57,8 @@ class Trial:
 
     def setting(self, key: str) -> str:
         """A setting of the run for a person, whether the trial changes it or not; a dash if it has none like it."""
+        if self.idle(key):
+            return NONE
         value: Any = to_dict(self.config)
         for name in key.split("."):
             if not isinstance(value, Mapping) or name not in value:
@@ -58,14 +66,22 @@ class Trial:
             value = value[name]
         return text(value)
 
+    def idle(self, *keys: str) -> list[str]:
+        """Those of the keys that its method makes no use of: the policy's, where it asks none."""
+        return [] if plugin.asks_policy(self.config.method.name) else [k for k in keys if k.startswith("policy.")]
+
 
 @dataclass(frozen=True)
 class Sweep:
-    """Its directory, the settings of its report, and its trials in the order in which they should run."""
+    """Its directory, the settings of its report, and its trials in the order in which they should run.
+
+    ``notes``: what a person should know of trials that are fewer than the axes have combinations.
+    """
 
     out: str
     report: Mapping[str, Any]
     trials: Sequence[Trial]
+    notes: Sequence[str] = ()
 
     @property
     def differing(self) -> list[str]:
@@ -74,24 +90,44 @@ class Sweep:
         return [key for key in keys if len({trial.setting(key) for trial in self.trials} - {NONE}) > 1]
 
 
-def load_sweep(files: Sequence[str], overrides: Sequence[str]) -> Sweep:
-    """Reads a sweep and builds every trial. Raises ``ConfigError`` if any of them, or the whole, can't be run."""
+def load_sweep(files: Sequence[str], overrides: Sequence[str], tell: Callable[[int], None] | None = None) -> Sweep:
+    """Reads a sweep and builds every trial. Raises ``ConfigError`` if any of them, or the whole, can't be run.
+
+    ``tell`` is called with the number of trials, once, if to check them takes more than about a second.
+    """
     own = merge(files, overrides)
     known = [f.name for f in dataclasses.fields(SweepConfig)]
-    check_keys("", own, [*known, *(f.name for f in dataclasses.fields(RunConfig))])
+    check_sections(own, known)
     config = section("", SweepConfig, {key: value for key, value in own.items() if key in known})
     if not config.out:
         raise ConfigError("out: name the sweep's directory, e.g. out=runs/sweep (any fsspec URL)")
-    base = base_files(config.base)
-    found = []
-    for changes in expand(config.axes, _mappings("zip", config.zip), _mappings("trials", config.trials)):
-        _refuse_shared(changes)
+    merged = merger([*base_files(config.base), *files], overrides, without=GRID)
+    wanted = expand(config.axes, _mappings("zip", config.zip), _mappings("trials", config.trials))
+
+    def trial_of(changes: Changes) -> Trial:
         name = trial_name(changes)
-        settings = {k: v for k, v in merge([*base, *files], overrides, changes).items() if k not in known}
+        settings = {k: v for k, v in merged(changes).items() if k not in known}
         settings |= {"out": f"{config.out}/trials/{name}", "journal": config.journal or f"{config.out}/journal"}
-        found.append(Trial(name, changes, _built(name, settings)))
+        return Trial(name, changes, _built(name, settings))
+
+    made = []
+    for changes in _watched(wanted, tell):
+        _refuse_shared(changes)
+        trial = trial_of(changes)
+        idle = trial.idle(*changes)
+        made.append((trial_of({k: v for k, v in changes.items() if k not in idle}) if idle else trial, idle))
+    found, notes = _once(made)
     _refuse_same(found)
-    return Sweep(config.out, config.report, [found[i] for i in ordered([trial.config for trial in found])])
+    return Sweep(config.out, config.report, [found[i] for i in ordered([trial.config for trial in found])], notes)
+
+
+def _watched(wanted: Sequence[Changes], tell: Callable[[int], None] | None) -> Iterator[Changes]:
+    begun = time.monotonic()
+    for changes in wanted:
+        if tell and time.monotonic() - begun > PATIENCE_S:
+            tell(len(wanted))
+            tell = None
+        yield changes
 
 
 def base_files(given: Any) -> list[str]:
@@ -134,6 +170,32 @@ def _refuse_same(trials: Sequence[Trial]) -> None:
                     f"two trials come out the same: {_said(other)} and {_said(trial)}; leave one of them out, or "
                     "change a setting that shapes their results"
                 )
+
+
+def _once(made: Sequence[tuple[Trial, Sequence[str]]]) -> tuple[list[Trial], list[str]]:
+    """Each trial once, of those that are the same without their ``idle`` settings, and a note on what was left out.
+
+    Raises ``ConfigError`` for a setting that no trial makes use of.
+    """
+    idle = dict.fromkeys(key for _, keys in made for key in keys)
+    useful = {key for trial, keys in made for key in trial.changes.keys() - set(keys)}
+    methods = ", ".join(dict.fromkeys(trial.config.method.name for trial, keys in made if keys))
+    for key in idle:
+        if key not in useful:
+            asking = ", ".join(name for name in plugin.names("method") if plugin.asks_policy(name))
+            raise ConfigError(
+                f"{key}: no trial's method asks a budget policy ({methods}); leave it out, or add trials of a method "
+                f"that does: {asking}"
+            )
+    kept: dict[str, tuple[Trial, bool]] = {}
+    found = []
+    for trial, keys in made:
+        before, bare = kept.setdefault(trial.name, (trial, bool(keys)))
+        if before is trial or not (bare or keys):
+            found.append(trial)
+    less = len(made) - len(found)
+    said = f"{', '.join(idle)} changes nothing in trials of {methods}, which asks no budget policy"
+    return found, [f"{said}: {less:,} trials that would be others again are left out"] if less else []
 
 
 def _said(trial: Trial) -> str:

@@ -175,6 +175,13 @@ def test_a_method_asks_no_model_that_it_does_not_name(name: str, critic: bool) -
     assert ("critic" in world.roles) == (critic and "critic" in roles), "ROLES names a critic that is never asked"
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_says_whether_it_asks_the_budget_policy(name: str) -> None:
+    world, prompt = ToyWorld(), toy_prompt("r")
+    world.run({"r": plugin.load("method", name).run(prompt, config_of("method", name), Key(7, "r"))}, {"r": prompt})
+    assert world.granted == plugin.asks_policy(name)
+
+
 numbers = st.floats(-5, 5) | st.sampled_from([0.0, 1.0, 1.0, 2.0])
 odd = numbers | st.sampled_from([np.nan, np.inf, -np.inf, 1e300, -1e300, 5e-324])
 pools = st.lists(st.lists(numbers, max_size=6), min_size=1, max_size=8)

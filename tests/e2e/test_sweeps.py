@@ -85,14 +85,16 @@ def test_every_candidate_of_a_grid_is_drawn_once(
     out, arguments = grid
     assert sweep.main(arguments) == 0
     names, requests = trials(out), drawn(out)
-    assert len(names) == 4 * 3 * 2
+    assert len(names) == (2 + 2 * 3) * 2, "best-of-N asks no policy"
     assert len(requests) == len(set(requests)) == sum(most_candidates(out, names).values()) > 2 * ROWS * 64
     assert len({line.split()[0] for line in Path(f"{out}.log").read_text().splitlines()}) == 1, "one engine for all"
     made, reused = (sum(summary(out, name).get(key, 0) for name in names) for key in ("draws", "recalled"))
     assert made == len(requests)
-    assert summary(out, "best_of_n_n-1_gap_seed-0").get("draws", 0) == 0
+    assert summary(out, "best_of_n_n-1_seed-0").get("draws", 0) == 0
     said = capsys.readouterr().out
     assert f"{made:,} draws made, {reused:,} reused from the journal" in said
+    assert "note: policy.name changes nothing in trials of best_of_n" in said
+    assert "8 trials that would be others again are left out" in said
     series = {row["series"] for row in csv.DictReader((out / "report.csv").read_text().splitlines())}
     assert {name.split()[0] for name in series} == {"best_of_n", "adaptive_best_of_n"}
     assert (out / "report.html").is_file()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
@@ -16,6 +18,8 @@ from pipeline.config import build
 from pipeline.errors import ConfigError
 from pipeline.sections import Replicas
 
+KUBERNETES = ("1.25", "1.37")
+"""The oldest version and the newest one whose published schemas are at hand."""
 IMAGE = "kube.image=registry.example.com/raylign:1"
 STORED = ["data.input=s3://b/p.parquet", "out=s3://b/run", IMAGE]
 LARGE = ["conf/job/best_of_n.yaml", *STORED, "generator.model=org/large", "reward.model=org/reward"]
@@ -157,6 +161,45 @@ def test_rays_autoscaler_reads_groups_that_hold_the_run() -> None:
     assert place(rooms, [*needs, *runners]) is None
 
 
+def check_schemas(text: str) -> None:
+    """What Kubernetes has schemas for: the settings, and the pods of every group. Raises for unknown fields."""
+    settings, job = yaml.safe_load_all(text)
+    assert isinstance(job["metadata"]["name"], str)
+    cluster = job["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pod"}, "template": group["template"]}
+        for kind, version in itertools.product((settings, pod), KUBERNETES):
+            kubernetes_validate.validate(kind, version, strict=True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["align", *LARGE],
+        ["align", *STORED, "generator=toy", "reward=toy"],
+        ["align", *LARGE, "generator.replicas.min=2", "generator.replicas.max=6", "cluster.runner_resources.rows=0.5"],
+        ["align", *LARGE, "generator.gpus=0.6", "generator.gpu_memory_utilization=0.5", "kube.gpu_memory_gib=0.5"],
+        ["relabel", "conf/job/relabel.yaml", *STORED, "data.responses=responses", "reward.model=org/reward"],
+        ["align", *LARGE, "kube.secrets=[storage,hub]", "kube.service_account=runs", "kube.gpu_nodes.pool=gpus"],
+        [  # names that are no texts to YAML, unless they are quoted
+            *["align", *LARGE, "kube.name='on'", "kube.secrets=['12']", "kube.service_account='34'"],
+            *["kube.gpu_nodes={'56': 'true'}", "kube.environment={'NO': '7'}"],
+        ],
+    ],
+)
+def test_pods_are_what_the_published_schemas_of_kubernetes_allow(arguments: list[str], in_root: Path) -> None:
+    check_schemas(manifest(arguments))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("volumeMounts", "volumeMount"), ("containerPort: 8080", "containerPort: http"), ("emptyDir", "emptydir")],
+)
+def test_what_the_schemas_do_not_allow_is_found(right: str, wrong: str, in_root: Path) -> None:
+    with pytest.raises(kubernetes_validate.ValidationError):
+        check_schemas(manifest(["align", *LARGE]).replace(right, wrong))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -191,7 +234,8 @@ def test_the_command_writes_it_and_nothing_else(capsys: pytest.CaptureFixture[st
 
 def test_values_that_yaml_would_misread_stay_what_they_are() -> None:
     hard = json.dumps({"A": "no", "B": "1e3", "C": 'say "hi": {x}'})
-    spec, _, _ = rendered("align", *LARGE, f"kube.environment={hard}")
+    spec, _, groups = rendered("align", *LARGE, f"kube.environment={hard}", "kube.gpu_nodes={'on': 'no'}")
+    assert groups["generator"]["template"]["spec"]["nodeSelector"] == {"on": "no"}
     [container] = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
     told = {variable["name"]: variable["value"] for variable in container["env"]}
     assert (told["A"], told["B"], told["C"]) == ("no", "1e3", 'say "hi": {x}')

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from pipeline.config import CONF, load
 from pipeline.errors import ConfigError
@@ -43,10 +44,27 @@ def test_trials_are_the_base_with_their_own_settings(tmp_path: Path) -> None:
 
 
 def test_another_method_drops_what_only_the_bases_knows() -> None:
-    (trial,) = sweep(
-        "method=best_of_n", "method.n=4", "trials=[{method: qalign, method.beta: 1.0, method.steps: 2}]"
-    ).trials
-    assert (trial.config.method.name, trial.setting("method.steps"), trial.setting("method.n")) == ("qalign", "2", "-")
+    trials = "trials=[{method: qalign, method.beta: 1.0, method.steps: 2}, {seed: 3}]"
+    found = {trial.config.method.name: trial for trial in sweep("method=best_of_n", "method.n=4", trials).trials}
+    assert (found["qalign"].setting("method.steps"), found["qalign"].setting("method.n")) == ("2", "-")
+    assert found["best_of_n"].setting("method.n") == "4", "no trial takes from another what it makes no use of"
+
+
+def test_a_policy_is_no_axis_of_a_method_that_asks_none() -> None:
+    axes = "axes={policy: [uniform, adabon], method: [{name: adaptive_best_of_n, budget: 4}, {name: best_of_n, n: 4}]}"
+    found = sweep(axes)
+    plain = [t for t in found.trials if t.config.method.name == "best_of_n"]
+    assert [(trial.name, trial.setting("policy.name")) for trial in plain] == [("best_of_n_n-4", "-")]
+    assert {trial.setting("policy.name") for trial in found.trials} == {"-", "uniform", "adabon"}
+    assert found.differing == ["method.name", "policy.name"]
+    (note,) = found.notes
+    assert note.startswith("policy.name changes nothing in trials of best_of_n, which asks no budget policy: 1 trial")
+    alone = sweep("trials=[{method: best_of_n, method.n: 4}, {method: adaptive_best_of_n, policy: adabon}]")
+    assert plain[0] in alone.trials, "a trial's name and settings depend on no other"
+    assert alone.notes == []
+    same, other = ["{method.n: 4}", "{method.n: 4, policy: adabon}"], "{method: adaptive_best_of_n, policy: adabon}"
+    for trials in (same, same[::-1]):
+        assert len(sweep(f"trials=[{', '.join([*trials, other])}]").trials) == 2
 
 
 def test_a_trial_keeps_its_name_when_others_join() -> None:
@@ -56,12 +74,38 @@ def test_a_trial_keeps_its_name_when_others_join() -> None:
 
 
 def test_the_table_shows_the_settings_in_which_trials_differ() -> None:
-    assert sweep("axes={method.n: [2, 4], seed: [1], policy: [uniform, adabon]}").differing == [
-        "method.n",
-        "policy.name",
-    ]
+    axes = "axes={method.budget: [2, 4], seed: [1], policy: [uniform, adabon]}"
+    assert sweep("method=adaptive_best_of_n", axes).differing == ["method.budget", "policy.name"]
     assert sweep("trials=[{method.n: 3}, {seed: 2}]").differing == ["method.n", "seed"]
     assert sweep("method.n=3", "trials=[{method.n: 3}, {seed: 2}]").differing == ["seed"]
+
+
+def test_a_sweep_that_takes_long_to_check_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    load_sweep([], [*TOY, "axes={seed: [1, 2, 3]}"], told.append)
+    assert told == []
+    monkeypatch.setattr("pipeline.sweep.plan.PATIENCE_S", -1.0)
+    load_sweep([], [*TOY, "axes={seed: [1, 2, 3]}"], told.append)
+    assert told == [3]
+
+
+def test_files_are_read_once_for_all_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what most trials have in common is checked once: thousands of trials are ready in seconds."""
+    reads: list[object] = []
+    loads, creates = OmegaConf.load, OmegaConf.structured
+    monkeypatch.setattr(OmegaConf, "load", lambda path: reads.append(path) or loads(path))
+    monkeypatch.setattr(OmegaConf, "structured", lambda schema: reads.append(schema) or creates(schema))
+    file = tmp_path / "s.yaml"
+    file.write_text('base: toy\nout: runs/mine\nseed: 0\naxes: {seed: {range: [1, 40]}}\ndata: {input: "p-${seed}"}\n')
+    found = load_sweep([str(file)], ["method.answer.how=boxed"])
+    assert len(reads) < 2 * 40 + 20, "the run's own settings and data differ in each, and nothing else does"
+    assert {trial.config.data.input for trial in found.trials} == {f"p-{seed}" for seed in range(1, 41)}
+    one, other, *_ = (trial.config for trial in found.trials)
+    assert one.method is not other.method
+    one.generator.resources["fast"] = 1.0
+    one.method.answer.how = "math"  # type: ignore[attr-defined]
+    assert other.generator.resources == {}
+    assert load_sweep([str(file)], ["method.answer.how=boxed"]).trials[0].config.method == other.method
 
 
 @pytest.mark.parametrize(
@@ -69,6 +113,8 @@ def test_the_table_shows_the_settings_in_which_trials_differ() -> None:
     [
         (["axes={method.selct: [best]}"], r"trial selct-best: unknown key 'method.selct' \(did you mean 'select'\?\)"),
         (["axes={metod.n: [1, 2]}"], r"unknown key 'metod' \(did you mean 'method'\?\)"),
+        (["axes={n: [1, 2]}"], r"trial n-1: unknown key 'n' \(did you mean 'method.n'\?\)"),
+        (["n=3", "axes={seed: [1]}"], r"^unknown key 'n' \(did you mean 'method.n'\?\); valid here: axes, base"),
         (["axes={method.n: [1, 0]}"], r"trial n-0: method.n = 0: best-of-N needs at least one draw"),
         (["axes={method: [best_of_n, best_of_m]}"], r"no method is called 'best_of_m' \(did you mean 'best_of_n'\?\)"),
         (["axs={method.n: [1, 2]}"], r"unknown key 'axs' \(did you mean 'axes'\?\)"),
@@ -83,6 +129,15 @@ def test_the_table_shows_the_settings_in_which_trials_differ() -> None:
         (["axes={seed: [1, 1]}"], r"two trials come out the same: {seed: 1} and {seed: 1}"),
         (["method.n=4", "trials=[{}, {method.n: 4}]"], r"come out the same: {} and {method.n: 4}"),
         (["axes={cluster.segment: [1, 2]}"], r"come out the same: {cluster.segment: 1} and .*shapes their results"),
+        (
+            ["axes={policy: [uniform, adabon], method.n: [2, 4]}"],
+            r"^policy.name: no trial's method asks .*\(best_of_n\)",
+        ),
+        (
+            ["trials=[{policy.floor: 2}, {method: adaptive_best_of_n}]"],
+            r"^policy.floor: no trial's .*: adaptive_best_of",
+        ),
+        (["axes={policy: [unifrm, adabon]}"], r"no policy is called 'unifrm'"),
         (["axes={out: [a, b]}"], "out: all trials of a sweep have the same"),
         (["axes={journal: [a, b]}"], "journal: all trials of a sweep have the same"),
         (["out=''", "axes={seed: [1]}"], "out: name the sweep's directory"),
