@@ -8,8 +8,9 @@
 # `import transformers` fails under a CPU build of torch) is left out here, once.
 # What is locked already stays as it is where it can; delete a lock file first to have newer versions.
 # torch itself is named without its local label (2.13.0 instead of 2.13.0+cpu) and installed by the Makefile.
-# Of what lm_eval asks for, they have what its IFEval checks import, all that the project uses of it: `python -W error -c
-# "import lm_eval.tasks.ifeval.utils"` works without the packages below, which only its other tasks and its reports need.
+# Of what lm_eval asks for they hold what its IFEval checks import, as the project uses nothing else of it:
+# `python -W error -c "import lm_eval.tasks.ifeval.utils"` works without the packages that are left out below, which its
+# other tasks and its reports need. (transformers would import scikit-learn wherever it is: 100 MB in every process.)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 compile() { # LOCK [uv options...]
@@ -27,7 +28,7 @@ for_cpu() { sed -i -E '/^(nvidia-|cuda-|triton|torch(vision|audio|codec)?==)/d' 
 never() { printf "%s; sys_platform == 'never'\n" "$@"; }
 
 unused=$(mktemp) override=$(mktemp)
-never evaluate more-itertools pytablewriter rouge-score sqlitedict word2number > "$unused"
+never evaluate more-itertools pytablewriter rouge-score scikit-learn sqlitedict word2number > "$unused"
 { echo 'torch==2.13.0'; never torchvision torchaudio torchcodec; cat "$unused"; } > "$override"
 extras=(--extra s3 --extra ifeval --extra test)
 compile requirements/cpu.lock --extra cpu "${extras[@]}" --override "$override"
