@@ -172,6 +172,12 @@ def test_a_letter_that_lm_eval_would_replace_by_chance_is_counted() -> None:
         assert score("abcdefghijklmnopqrstuvwxyz", text) == 1.0
 
 
+def test_whole_numbers_of_a_table_of_fractions_are_whole() -> None:
+    kwargs = {"num_paragraphs": 2.0, "nth_paragraph": 2.0, "first_word": "Then"}
+    text = reference(("length_constraints:nth_paragraph_first_word", kwargs))
+    assert score("First this.\n\nThen, that.", text) == 1.0
+
+
 WORDS, LETTERS = "length_constraints:number_words", "keywords:letter_frequency"
 NO_COMMA = ("punctuation:no_comma", {})
 WRONG: list[tuple[Any, str]] = [
