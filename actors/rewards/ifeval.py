@@ -240,6 +240,6 @@ def library() -> SimpleNamespace:
 
 def _not_installed(missing: str) -> ConfigError:
     return ConfigError(
-        f"reward.engine = ifeval: {missing} isn't installed here; run pip install 'raylign[ifeval]', on every machine "
-        "of the cluster"
+        f"reward.engine = ifeval: this machine lacks {missing}; run pip install 'raylign[ifeval]' on every machine of "
+        "the cluster"
     )
