@@ -14,6 +14,8 @@ and a reward plugin (``actors/rewards/NAME.py``) has
                                     whether a reward depends on the row's own reference (``data.reference``)
     fingerprint(config)             -> str; what shapes a score: model by content, template, column
     create(config)                  -> RewardEngine
+    check_reference(reference)      optional; raises ValueError for one that no reward can go by. Runners ask before
+                                    anything is drawn for its row
 
 and the ``vllm`` plugin of either kind may have
 

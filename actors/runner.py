@@ -21,7 +21,7 @@ from actors.fulfil import Fulfiller
 from actors.pool import Pool, PoolLost
 from actors.protocol import BadRequest, Tokenizer
 from actors.roster import Follower, Report
-from actors.scoring import Scorer
+from actors.scoring import Scorer, reference_of
 from actors.sources import Sources, Writer
 from actors.spec import RunSpec
 from pipeline import plugin
@@ -152,12 +152,9 @@ class Runner:
         if isinstance(row.content, RowError):
             return row.content
         config, tokenizer = self._spec.config, _tokenizer(self._spec.config.generator)
-        reference = row.reference if any(s.needs_reference for s in config.scorers.values()) else None
-        reference = reference if (reference or "").strip() else None
-        if config.reward.needs_reference and reference is None:
-            return RowError(
-                "prompt", "NoReference", f"there is nothing to compare with in column {config.data.reference!r}"
-            )
+        reference = reference_of(row.reference, config)
+        if isinstance(reference, RowError):
+            return reference
         try:
             token_ids = tuple(tokenizer.render(row.content, config.data.template))
         except BadRequest as error:

@@ -10,11 +10,12 @@ from functools import partial
 from actors.mailbox import Failure
 from actors.pool import Pool
 from actors.protocol import ScoreRequest
+from pipeline import plugin
 from pipeline.kernels.thinking import without_thinking
 from pipeline.keys import digest
-from pipeline.sections import RewardConfig
+from pipeline.sections import RewardConfig, RunConfig
 from pipeline.storage.journal import Replies, reply_digest
-from pipeline.types import Prompt
+from pipeline.types import Prompt, RowError
 
 SELECTING = "reward"
 """The section of the model that is selected by; those of others are ``rewards.NAME``."""
@@ -38,6 +39,27 @@ class Scorer:
         """What it is asked. Thoughts are left out unless it keeps them, and so is an answer that it doesn't look at."""
         text = without_thinking(response) if self.config.think == "strip" else response
         return ScoreRequest(prompt.content, text, prompt.reference if self.config.needs_reference else None)
+
+
+def reference_of(text: str | None, config: RunConfig) -> str | RowError | None:
+    """What rewards of a row's responses depend on, or why it is nothing that the selecting model could go by.
+
+    None where they depend on nothing. Further models go without a reward where the row has nothing for them.
+    """
+    if not any(section.needs_reference for section in config.scorers.values()):
+        return None
+    reference = text if (text or "").strip() else None
+    if not config.reward.needs_reference:
+        return reference
+    if reference is None:
+        columns = " or ".join(map(repr, config.data.reference_columns))
+        return RowError("prompt", "NoReference", f"there is nothing to compare with in column {columns}")
+    try:
+        if check := getattr(plugin.load("reward", config.reward.engine), "check_reference", None):
+            check(reference)
+    except ValueError as error:
+        return RowError("prompt", "BadReference", str(error))
+    return reference
 
 
 Order = tuple[int | str, ...]

@@ -70,7 +70,7 @@ def _check_data(run: RunConfig) -> None:
         raise ConfigError("data.input: name a Parquet or JSON lines file, a glob or a list of them")
     if not _is_texts(data.input):
         raise ConfigError(f"data.input = {data.input!r}: expected a path, a glob or a list of them")
-    for key in ("responses", "transcript"):
+    for key in ("responses", "transcript", "reference"):
         value = getattr(data, key)
         if value is not None and (not value or not _is_texts(value)):
             raise ConfigError(f"data.{key} = {value!r}: expected a column or a list of columns")
@@ -88,16 +88,31 @@ def _check_data(run: RunConfig) -> None:
             f"data.responses: method {run.method.name} scores responses that the input has; name the column or columns "
             "that hold them, or data.transcript where they are the ends of whole conversations"
         )
-    for name, section in run.scorers.items():
-        if section.needs_reference and data.reference is None:
-            raise ConfigError(
-                f"data.reference: {name} engine {section.engine} compares responses with right answers or with other "
-                "responses; name the column that holds them"
-            )
+    _check_reference(run)
     if data.template not in TEMPLATES:
         raise ConfigError(f"data.template = {data.template!r}: choose one of {', '.join(TEMPLATES)}")
     if data.limit is not None and data.limit < 1:
         raise ConfigError(f"data.limit = {data.limit}: it must be at least 1, or null for all rows")
+
+
+def _check_reference(run: RunConfig) -> None:
+    """Rewards that depend on columns of the row have them all."""
+    named = run.data.reference
+    for name, section in run.scorers.items():
+        usual = section.reference_columns
+        if not section.needs_reference or (named is not None and len(run.data.reference_columns) == len(usual)):
+            continue
+        if len(usual) > 1:
+            raise ConfigError(
+                f"data.reference = {'null' if named is None else named}: {name} engine {section.engine} goes by "
+                f"{len(usual)} columns; name them in order, as in data.reference=[{','.join(usual)}]"
+            )
+        if named is not None:
+            raise ConfigError(f"data.reference = {named}: {name} engine {section.engine} goes by one column; name one")
+        raise ConfigError(
+            f"data.reference: {name} engine {section.engine} compares responses with right answers or with other "
+            "responses; name the column that holds them"
+        )
 
 
 def _check_rewards(run: RunConfig) -> None:

@@ -22,7 +22,8 @@ class DataConfig:
     assistant's messages) or a list of strings; or ``transcript``, one or more columns with whole conversations (texts
     as HH-RLHF has them, or messages), which are the same up to their last turns. These are the responses, and what
     comes before is the prompt, in place of the column ``prompt``. ``reference``: the column with right answers (strings
-    or numbers), which a verifier compares responses with, or with the responses that a judge compares them with.
+    or numbers), which a verifier compares responses with, or with the responses that a judge compares them with; or a
+    list of columns, with whatever a reward goes by (see ``RewardConfig.reference_columns``).
     """
 
     input: Any = None
@@ -33,12 +34,17 @@ class DataConfig:
     shard_rows: int = 256
     responses: Any = None
     transcript: Any = None
-    reference: str | None = None
+    reference: Any = None
 
     @property
     def response_columns(self) -> tuple[str, ...]:
         """The columns with responses; empty if there are none, or if they are the ends of transcripts."""
         return _columns(self.responses)
+
+    @property
+    def reference_columns(self) -> tuple[str, ...]:
+        """The columns that rewards depend on; empty if there are none."""
+        return _columns(self.reference)
 
     @property
     def prompt_from(self) -> PromptFrom:
@@ -189,6 +195,11 @@ class RewardConfig(_Replicated):
     def needs_reference(self) -> bool:
         """Whether a reward depends on the row's right answer, or on a response of its own (``data.reference``)."""
         return False
+
+    @property
+    def reference_columns(self) -> tuple[str, ...]:
+        """The columns that it then depends on, by their usual names. See ``storage.references``."""
+        return ("answer",)
 
 
 def reward_column(name: str) -> str:

@@ -34,7 +34,7 @@ class Prompt:
     ``token_ids`` is the prompt through the generator's template, at most one BOS. ``max_tokens`` is the most
     tokens a *whole* response to this prompt may have, its end token included (at least 1). ``critic``: whether the
     run has a critic beside the generator. ``given``: responses that the row came with.
-    ``reference``: the right answer, or a response to compare with, where rewards depend on it.
+    ``reference``: the right answer, a response to compare with, or whatever else of the row rewards depend on.
     """
 
     id: str

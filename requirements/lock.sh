@@ -8,6 +8,9 @@
 # `import transformers` fails under a CPU build of torch) is left out here, once.
 # What is locked already stays as it is where it can; delete a lock file first to have newer versions.
 # torch itself is named without its local label (2.13.0 instead of 2.13.0+cpu) and installed by the Makefile.
+# Of what lm_eval asks for they hold what its IFEval checks import, as the project uses nothing else of it:
+# `python -W error -c "import lm_eval.tasks.ifeval.utils"` works without the packages that are left out below, which its
+# other tasks and its reports need. (transformers would import scikit-learn wherever it is: 100 MB in every process.)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 compile() { # LOCK [uv options...]
@@ -22,13 +25,16 @@ compile() { # LOCK [uv options...]
 }
 for_cpu() { sed -i -E '/^(nvidia-|cuda-|triton|torch(vision|audio|codec)?==)/d' "$1"; }
 
-override=$(mktemp)
-printf '%s\n' 'torch==2.13.0' "torchvision; sys_platform == 'never'" \
-  "torchaudio; sys_platform == 'never'" "torchcodec; sys_platform == 'never'" > "$override"
-compile requirements/cpu.lock --extra cpu --extra s3 --extra test --override "$override"
+never() { printf "%s; sys_platform == 'never'\n" "$@"; }
+
+unused=$(mktemp) override=$(mktemp)
+never evaluate more-itertools pytablewriter rouge-score scikit-learn sqlitedict word2number > "$unused"
+{ echo 'torch==2.13.0'; never torchvision torchaudio torchcodec; cat "$unused"; } > "$override"
+extras=(--extra s3 --extra ifeval --extra test)
+compile requirements/cpu.lock --extra cpu "${extras[@]}" --override "$override"
 for_cpu requirements/cpu.lock
-compile requirements/base.lock --extra s3 --extra test --override "$override" --constraint requirements/cpu.lock
+compile requirements/base.lock "${extras[@]}" --override "$override" --constraint requirements/cpu.lock
 for_cpu requirements/base.lock
-compile requirements/gpu.lock --extra gpu --extra s3 --extra test
-rm -f "$override"
+compile requirements/gpu.lock --extra gpu "${extras[@]}" --override "$unused"
+rm -f "$unused" "$override"
 wc -l requirements/*.lock

@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 from pipeline.graph import Advance
 from pipeline.keys import digest
 from pipeline.sections import DataConfig, PromptFrom
-from pipeline.storage import given, prompt_text
+from pipeline.storage import given, prompt_text, references
 from pipeline.storage import source as sources
 from pipeline.storage.folder import FileRecord, Folder
 from pipeline.storage.given import Given
@@ -116,7 +116,7 @@ def twice(folder: Folder, shards: int) -> tuple[str, int, int] | None:
 
 
 class Row(NamedTuple):
-    """A row's id, its prompt or what is wrong with it, the responses that it came with, and the right answer."""
+    """A row's id, its prompt or what is wrong with it, the responses that it came with, and its reference."""
 
     id: str
     content: Content | RowError
@@ -126,11 +126,8 @@ class Row(NamedTuple):
 
 def prompts(shard: pa.Table, data: DataConfig) -> Iterator[Row]:
     """Every row, in order."""
-    answers = [None] * len(shard)
-    if data.reference is not None:
-        answers = shard.column(data.reference).cast(pa.string()).to_pylist()
-    for (name, content, responses), answer in zip(_rows(shard, data), answers, strict=True):
-        yield Row(name, content, responses, answer)
+    for (name, content, responses), reference in zip(_rows(shard, data), references.texts(shard, data), strict=True):
+        yield Row(name, content, responses, reference)
 
 
 def _rows(shard: pa.Table, data: DataConfig) -> Iterator[tuple[str, Content | RowError, Given]]:

@@ -19,7 +19,7 @@ from pipeline.errors import InputError, StorageError, Unreachable
 from pipeline.keys import digest
 from pipeline.plugin import nearest
 from pipeline.sections import DataConfig, PromptFrom
-from pipeline.storage import given, json_lines
+from pipeline.storage import given, json_lines, references
 from pipeline.storage.failures import clear_reading
 from pipeline.storage.folder import file_system
 from pipeline.storage.messages import is_messages, is_string
@@ -115,7 +115,7 @@ def _inspect(config: DataConfig) -> Source:
         raise InputError(f"data.input: no rows in {_some(urls)}; give a file that has some")
     _check_prompt_type(config, schema, urls)
     given.check(config, schema, _some(urls))
-    _check_reference_type(config, schema, urls)
+    references.check(config, schema, _some(urls))
     id_column = config.id or ("id" if "id" in schema.names else None)
     return Source(tuple(files), schema, id_column, config.prompt_from)
 
@@ -265,7 +265,7 @@ def _unify(schema: pa.Schema, found: pa.Schema, first_url: str, url: str) -> pa.
 
 def _check_columns(config: DataConfig, schema: pa.Schema, url: str) -> None:
     columns = [("data.prompt", name) for name in _prompt_columns(config, schema)]
-    for key, column in (*columns, *given.columns(config), ("data.id", config.id), ("data.reference", config.reference)):
+    for key, column in (*columns, *given.columns(config), ("data.id", config.id), *references.columns(config)):
         if column is not None and column not in schema.names:
             raise InputError(
                 f"{key}: {url} has no column {column!r}{nearest(column, schema.names)}; "
@@ -281,17 +281,6 @@ def _check_prompt_type(config: DataConfig, schema: pa.Schema, urls: list[str]) -
         raise InputError(
             f"data.prompt: column {config.prompt!r} of {_some(urls)} is {kind}; it must hold strings or lists of "
             "{role, content} with strings in both: name another column, or convert this one"
-        )
-
-
-def _check_reference_type(config: DataConfig, schema: pa.Schema, urls: list[str]) -> None:
-    if config.reference is None:
-        return
-    kind = schema.field(config.reference).type
-    if not (is_string(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise InputError(
-            f"data.reference: column {config.reference!r} of {_some(urls)} is {kind}; right answers are strings or "
-            "numbers: name another column, or convert this one"
         )
 
 

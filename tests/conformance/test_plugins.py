@@ -40,8 +40,8 @@ POLICIES = plugin.names("policy")
 
 def settings(kind: str, name: str, **extra: Any) -> dict[str, Any]:
     base: dict[str, Any] = {"out": "x", "data": {"input": "p", "responses": "r"}, "generator": "toy", "reward": "toy"}
-    if (kind, name) == ("reward", "verifier"):
-        base["data"]["reference"] = "answer"
+    if kind == "reward":
+        base["data"]["reference"] = list(plugin.load(kind, name).Config().reference_columns)
     if (kind, name) == ("generator", "none"):
         base["method"] = "rescore"  # the others draw
     return {**base, kind: {FIELD[kind]: name, **extra}}
@@ -86,7 +86,8 @@ def test_unknown_keys_fail(kind: str, name: str) -> None:
 def test_reading_its_config_loads_nothing_heavy(kind: str, name: str) -> None:
     code = (
         f"import sys; from pipeline import plugin; plugin.load({kind!r}, {name!r}).Config; "
-        "sys.exit(', '.join(m for m in ('torch', 'vllm', 'transformers', 'ray') if m in sys.modules) or 0)"
+        "heavy = ('torch', 'vllm', 'transformers', 'ray', 'lm_eval', 'nltk'); "
+        "sys.exit(', '.join(m for m in heavy if m in sys.modules) or 0)"
     )
     root = Path(__file__).parent.parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)

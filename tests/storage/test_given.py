@@ -37,7 +37,27 @@ def test_right_answers_are_texts_whatever_their_column_holds(tmp_path: Path) -> 
     rows = [{"prompt": "p", "answer": 3}, {"prompt": "q", "answer": None}]
     _, _, (shard,) = shards(tmp_path, [rows], rows=99)
     assert [row.reference for row in prompts(shard, DataConfig(reference="answer"))] == ["3", None]
+    assert [row.reference for row in prompts(shard, DataConfig(reference=["answer"]))] == ["3", None]
     assert {row.reference for row in prompts(shard, DataConfig())} == {None}
+
+
+def test_several_columns_are_one_reference_without_the_nulls_that_tables_fill_in(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "p", "ids": ["a", "b"], "kwargs": [{}, {"n": 3, "in": {"é": "x"}}]},
+        {"prompt": "q", "ids": ["c"], "kwargs": [{"word": "w", "in": {"z": 1}}]},
+        {"prompt": "r", "ids": ["c"], "kwargs": None},
+    ]
+    _, _, (shard,) = shards(tmp_path, [rows], rows=99)
+    assert shard.column("kwargs").to_pylist()[0][0] == {"n": None, "in": None, "word": None}
+    assert [row.reference for row in prompts(shard, DataConfig(reference=["ids", "kwargs"]))] == [
+        '[["a", "b"], [{}, {"in": {"é": "x"}, "n": 3}]]',
+        '[["c"], [{"in": {"z": 1}, "word": "w"}]]',
+        None,
+    ]
+    assert [row.reference for row in prompts(shard, DataConfig(reference=["kwargs", "ids"]))][1:] == [
+        '[[{"in": {"z": 1}, "word": "w"}], ["c"]]',
+        None,
+    ]
 
 
 def test_a_column_of_lists_may_have_any_number_in_each_row(tmp_path: Path) -> None:
