@@ -10,7 +10,9 @@ from typing import Any
 from actors.protocol import Tokenizer
 from pipeline import fingerprints, plugin
 from pipeline.errors import ConfigError
+from pipeline.plugin_sections import replicas_name
 from pipeline.sections import GeneratorConfig, RewardConfig, RunConfig
+from pipeline.storage import manifest
 from pipeline.storage.folder import Folder
 from pipeline.storage.manifest import Plan, adopt_plan
 from pipeline.storage.source import Source
@@ -44,19 +46,45 @@ class RunSpec:
 
 def make_spec(config: RunConfig, source: Source, folder: Folder) -> RunSpec:
     """The spec of a run in its folder. Raises ``RunDirectoryError`` if another run lies there."""
-    tokenizers = {role: _tokenizer_fingerprint(role, section) for role, section in config.generators.items()}
-    scorers = {name: _scorer_fingerprint(name, section) for name, section in config.scorers.items()}
-    values = plan_values(config, source, tokenizers, scorers)
-    method = plugin.load("method", config.method.name)
-    horizon = tuple(f"method.{key}" for key in getattr(method, "HORIZON", ()))
+    values = plan_values(config, source, *model_fingerprints(config, {}))
     return RunSpec(
         config=config,
-        plan=adopt_plan(folder, values, horizon, _names(config)),
+        plan=adopt_plan(folder, values, _horizon(config), _names(config)),
         generators={role: fingerprints.generator(values, role) for role in config.generators},
         scorers={name: fingerprints.scorer(values, name) for name in config.scorers},
         data=source.name,
         journal=config.journal or f"{folder.url}/candidates",
     )
+
+
+def refused_differences(config: RunConfig, source: Source, folder: Folder, known: dict[str, str]) -> list[str]:
+    """Why ``make_spec`` would refuse this run: what differs from the one in the folder, a line each, or nothing.
+
+    ``known``: see ``model_fingerprints``.
+    """
+    values = plan_values(config, source, *model_fingerprints(config, known))
+    return manifest.refused_differences(folder, values, _horizon(config), _names(config))
+
+
+def model_fingerprints(config: RunConfig, known: dict[str, str]) -> tuple[dict[Role, str], dict[str, str]]:
+    """Fingerprints of the tokenizers by role, and of the reward models by section. Raises ``ConfigError``.
+
+    ``known`` has those that were found before, and gets the new ones: runs may have models in common.
+    """
+    for role, writer in config.generators.items():
+        if replicas_name(role, writer) not in known:
+            known[replicas_name(role, writer)] = _tokenizer_fingerprint(role, writer)
+    for place, judge in config.scorers.items():
+        if replicas_name(place, judge) not in known:
+            known[replicas_name(place, judge)] = _scorer_fingerprint(place, judge)
+    tokenizers = {role: known[replicas_name(role, writer)] for role, writer in config.generators.items()}
+    scorers = {place: known[replicas_name(place, judge)] for place, judge in config.scorers.items()}
+    return tokenizers, scorers
+
+
+def _horizon(config: RunConfig) -> tuple[str, ...]:
+    """Keys of the plan by which a run may be extended."""
+    return tuple(f"method.{key}" for key in getattr(plugin.load("method", config.method.name), "HORIZON", ()))
 
 
 def _names(config: RunConfig) -> dict[str, str]:

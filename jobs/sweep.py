@@ -17,10 +17,10 @@ from jobs.command import REJECTED, guarded, split
 from jobs.display import checking, duration
 from jobs.report.command import ReportConfig, check, wide_console, write_report
 from jobs.status import state_of
+from jobs.sweep_checks import check_trials
 from pipeline.config import section
 from pipeline.errors import RaylignError, RunFailed
 from pipeline.storage.folder import Folder
-from pipeline.storage.source import inspect
 from pipeline.storage.status import read_status
 from pipeline.sweep.plan import Sweep, Trial, load_sweep
 
@@ -57,8 +57,7 @@ def _work(arguments: list[str]) -> int:
     sweep = load_sweep(*split(arguments), checking)
     report = section("report", ReportConfig, {"out": sweep.out, **sweep.report})
     check(report)
-    for data in {repr(trial.config.data): trial.config.data for trial in sweep.trials}.values():
-        inspect(data)
+    check_trials(sweep)
     console = wide_console()
     for note in sweep.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)

@@ -78,13 +78,10 @@ def adopt_plan(
         _refuse_foreign(folder)
         plan = Plan(uuid.uuid4().hex[:12], values)
     else:
-        differing = [k for k in sorted({*values, *before["values"]}) if values.get(k) != before["values"].get(k)]
-        refused = [k for k in differing if k not in (*FREE, *horizon) and not k.startswith(BESIDE)]
-        if refused and _has_drawn(folder):
-            now = {"values": values, "names": dict(names or {})}
-            raise RunDirectoryError(_refusal(folder, refused, before, now))
+        if lines := _refused(folder, before, values, horizon, names or {}):
+            raise RunDirectoryError(_refusal(folder, lines))
         plan = Plan(before["run"], values)
-        if not differing and not before.get("clearing"):
+        if not _differing(before, values) and not before.get("clearing"):
             return plan
         folder.write_json("_plan.json", {**before, "clearing": True})  # a kill in the middle must not leave half of it
         for stale in STALE:
@@ -92,6 +89,36 @@ def adopt_plan(
     plan_json = {"format": FORMAT, "run": plan.run, "values": dict(plan.values), "names": dict(names or {})}
     folder.write_json("_plan.json", plan_json)
     return plan
+
+
+def refused_differences(
+    folder: Folder, values: Mapping[str, Any], horizon: tuple[str, ...], names: Mapping[str, str] | None = None
+) -> list[str]:
+    """Why ``adopt_plan`` would refuse these values: what differs from the run there, a line each; empty if nothing."""
+    try:
+        before = folder.read_json("_plan.json")
+    except FileNotFoundError:
+        return []
+    return _refused(folder, before, json.loads(json.dumps(dict(values))), horizon, names or {})
+
+
+def _refused(
+    folder: Folder,
+    before: Mapping[str, Any],
+    values: Mapping[str, Any],
+    horizon: tuple[str, ...],
+    names: Mapping[str, str],
+) -> list[str]:
+    differing = _differing(before, values)
+    keys = [k for k in differing if k not in (*FREE, *horizon) and not k.startswith(BESIDE)]
+    now = {"values": values, "names": names}
+    lines = [f"{key}: {text}" for key in keys for text in _difference(key, before, now)]
+    return lines if lines and _has_drawn(folder) else []
+
+
+def _differing(before: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+    there = before["values"]
+    return [key for key in sorted({*values, *there}) if values.get(key) != there.get(key)]
 
 
 def _refuse_foreign(folder: Folder) -> None:
@@ -109,10 +136,10 @@ def _has_drawn(folder: Folder) -> bool:
     return any(not name.startswith("ingest-") for name in nodes) or folder.exists("candidates")
 
 
-def _refusal(folder: Folder, keys: list[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    lines = [f"  {key}: {text}" for key in keys for text in _difference(key, before, now)]
+def _refusal(folder: Folder, lines: Sequence[str]) -> str:
+    said = "\n".join(f"  {line}" for line in lines)
     return (
-        f"{folder.url} holds a run with another configuration:\n" + "\n".join(lines) + "\n"
+        f"{folder.url} holds a run with another configuration:\n{said}\n"
         f"Choose another out=; with journal={folder.url}/candidates it takes over every draw that is still the same."
     )
 
