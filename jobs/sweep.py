@@ -35,7 +35,9 @@ adds trials that are new in the file; a trial that fails stops no other.
   raylign sweep conf/sweep/demo.yaml
   raylign sweep demo 'axes={method.n: {powers: [1, 64]}, seed: [1, 2, 3]}' out=runs/sweep
 
-axes      settings, each with a list of values, {range: [1, 8]} or {powers: [1, 64]}; every combination is a trial
+axes      settings, each with a list of values, {range: [1, 8]} or {powers: [1, 64]}; every combination is a trial.
+          Axes on the command line are added to the file's; one that the file has gets the new values in place of its
+          own: axes.method.n=[2] or 'axes={method.n: [2]}'. 'axes={}' takes out all that were named before it
 zip       groups of settings with lists of one length, whose values go together
 trials    single trials: mappings of settings
 base      a run's file, or a name of the gallery, for what the trials share; so do all other sections of the file

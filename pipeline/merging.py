@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -15,6 +16,7 @@ from pipeline import plugin
 from pipeline.errors import ConfigError, first_line
 from pipeline.gallery import defaults, read
 from pipeline.plugin_sections import OPTIONAL, PLUGIN_SECTIONS, plugin_key, plugin_sections
+from pipeline.sweep.grid import AXES, axes_laid_over
 
 INSTEAD = {"responses": ("transcript",), "transcript": ("responses", "prompt")}
 """Keys of the data section, and those that they stand in place of."""
@@ -36,10 +38,10 @@ def merger(
     """``merge``, for many changes of files and overrides that are read once. ``without``: keys that are left out."""
     shared = OmegaConf.create()
     with _told_of():
-        for part in (*map(read, files), _overridden([_spelled_out(o) for o in overrides])):
+        for part in (*map(read, files), *_override_parts([_spelled_out(o) for o in overrides])):
+            for key in without:
+                part.pop(key, None)
             shared = _laid_over(shared, part)
-        for key in without:
-            shared.pop(key, None)
 
     def changed(changes: Mapping[str, Any]) -> dict[str, Any]:
         with _told_of():
@@ -70,8 +72,22 @@ def _told_of() -> Iterator[None]:
 def _laid_over(merged: DictConfig, part: DictConfig) -> DictConfig:
     """``part`` over what was merged before, which makes way for it."""
     _make_way(merged, part)
-    _check_alike("", OmegaConf.to_container(merged), OmegaConf.to_container(part))
+    if AXES in part:
+        part[AXES] = axes_laid_over(*(_plain(p).get(AXES) for p in (merged, part)))
+        merged.pop(AXES, None)
+    _check_alike("", _plain(merged), _plain(part))
     return cast(DictConfig, OmegaConf.merge(merged, part))
+
+
+def _plain(part: DictConfig) -> dict[Any, Any]:
+    """As it stands there, with interpolations that are yet to be resolved."""
+    return cast(dict[Any, Any], OmegaConf.to_container(part))
+
+
+def _override_parts(overrides: Sequence[str]) -> list[DictConfig]:
+    """Overrides as parts. All are one, in any order, but for those of a sweep's axes, of which a later one replaces."""
+    axes = [override for override in overrides if re.split(r"[.\[=]", override, maxsplit=1)[0] == AXES]
+    return [_overridden([o for o in overrides if o not in axes]), *(_overridden([o]) for o in axes)]
 
 
 def _overridden(overrides: Sequence[str]) -> DictConfig:

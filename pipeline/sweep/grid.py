@@ -13,6 +13,8 @@ from pipeline.plugin_sections import plugin_key
 
 Changes = dict[str, Any]
 """What a trial changes in the base: dotted keys (``method.n``) and plain values, none of which is a mapping."""
+AXES = "axes"
+"""The key that axes stand under in a sweep's settings."""
 SERIES = ("range", "powers")
 """What may stand in place of an axis's list."""
 ROUNDING = 12
@@ -27,7 +29,7 @@ def expand(
     Keys are dotted or nested. A value that is a mapping sets several keys at once. Raises ``ConfigError`` for an axis
     without values, for zipped lists of unequal length, for a key that is set twice, and if nothing comes out.
     """
-    choices = [[flat({key: value}) for value in values] for key, values in _axes("axes", axes).items()]
+    choices = [[flat({key: value}) for value in values] for key, values in _axes(AXES, axes).items()]
     choices += [_rows(f"zip[{i}]", group) for i, group in enumerate(zipped)]
     found = [_joined(combination) for combination in product(*choices)] if choices else []
     found += [flat(trial) for trial in trials]
@@ -55,15 +57,39 @@ def flat(settings: Mapping[str, Any], place: str = "") -> Changes:
     return found
 
 
-def _axes(place: str, settings: Mapping[str, Any], above: str = "") -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
+def axes_laid_over(before: Any, later: Any) -> Any:
+    """A later part's axes over those of an earlier one, by dotted key: each stands in place of the whole earlier one.
+
+    An empty mapping stands in place of all of them. What is no mapping is left for others to refuse.
+    """
+    if not isinstance(later, Mapping):
+        return later
+    found = _by_key(AXES, later)
+    if not (found and isinstance(before, Mapping)):
+        return found
+    replaced = {_axis(key) for key in found}
+    return {key: given for key, given in before.items() if key in found or _axis(key) not in replaced} | found
+
+
+def _axis(key: str) -> str:
+    """What an axis is told from others by: ``policy`` is one with ``policy.name``."""
+    return plugin_key(key) or key
+
+
+def _axes(place: str, settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+    return {name: _values(f"{place}.{name}", given) for name, given in _by_key(place, settings).items()}
+
+
+def _by_key(place: str, settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """What is given for the values of each axis, by dotted key."""
+    found: dict[str, Any] = {}
     for key, given in settings.items():
         name = f"{above}{key}"
         if isinstance(given, Mapping) and given and not _is_series(given):
             _refuse_misspelled(f"{place}.{name}", given)
-            inner = _axes(place, given, f"{name}.")
+            inner = _by_key(place, given, f"{name}.")
         else:
-            inner = {name: _values(f"{place}.{name}", given)}
+            inner = {name: given}
         if twice := found.keys() & inner.keys():
             raise ConfigError(f"{place}: {twice.pop()} is there twice")
         found |= inner

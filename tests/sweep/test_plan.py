@@ -43,6 +43,31 @@ def test_trials_are_the_base_with_their_own_settings(tmp_path: Path) -> None:
     assert [trial.config.out for trial in again.trials] == ["runs/other/trials/n-9"]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["axes.method.n=[2]"], "n-2_seed-5 n-2_seed-6"),
+        (["axes={method.n: [2]}"], "n-2_seed-5 n-2_seed-6"),
+        (["axes={method: {n: {range: [2, 3]}}}"], "n-3_seed-5 n-3_seed-6 n-2_seed-5 n-2_seed-6"),
+        (["axes.method.n.range=[2, 2]"], "n-2_seed-5 n-2_seed-6"),
+        (["axes.seed=[3]", "axes.seed=[4]", "axes.method.n=[2]"], "n-2_seed-4"),
+        (["axes={data.limit: [3], seed: [4]}"], "n-2_data.limit-3_seed-4 n-1_data.limit-3_seed-4"),
+        (["axes={}", "axes={seed: [3]}"], "seed-3"),
+        (["axes={}", "trials=[{seed: 3}]"], "seed-3"),
+        (["axes.method.n=[1]", "axes.generator=[toy]"], "n-1_toy_seed-5 n-1_toy_seed-6"),
+        (["axes.generator=[x, y]", "axes={generator.engine: [toy], method.n: [1]}"], "n-1_toy_seed-5 n-1_toy_seed-6"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_later_axis_stands_in_place_of_the_whole_earlier_one(
+    tmp_path: Path, overrides: list[str], names: str
+) -> None:
+    file = tmp_path / "s.yaml"
+    grid = '{method: {n: {powers: [1, 2]}}, seed: ["${data.limit}", 6]}'
+    file.write_text(f"base: toy\nout: o\ndata: {{limit: 5}}\naxes: {grid}\n")
+    assert " ".join(trial.name for trial in load_sweep([str(file)], overrides).trials) == names
+
+
 def test_another_method_drops_what_only_the_bases_knows() -> None:
     trials = "trials=[{method: qalign, method.beta: 1.0, method.steps: 2}, {seed: 3}]"
     found = {trial.config.method.name: trial for trial in sweep("method=best_of_n", "method.n=4", trials).trials}
@@ -119,6 +144,10 @@ def test_files_are_read_once_for_all_trials(tmp_path: Path, monkeypatch: pytest.
         (["axes={method: [best_of_n, best_of_m]}"], r"no method is called 'best_of_m' \(did you mean 'best_of_n'\?\)"),
         (["axs={method.n: [1, 2]}"], r"unknown key 'axs' \(did you mean 'axes'\?\)"),
         ([], "an empty grid"),
+        (["axes={seed: [1]}", "axes={}"], "an empty grid"),
+        (["axes={seed: [1]}", "axes={seed: []}"], r"axes.seed has no values: give a list"),
+        (["axes={seed: {powers: [1, 8]}}", "axes={seed: {power: [1, 4]}}"], "there is no series 'power' .did you mean"),
+        (["axes={method.n: [1, 8]}", "axes={method.n: [2, 2]}"], "two trials come out the same: {method.n: 2} and"),
         (["axes=3"], "axes = 3"),
         (["zip={method.n: [1]}"], r"zip = {'method.n': \[1\]}: expected a list"),
         (["axes=[1]"], r"axes = \[1\]: expected a mapping"),
