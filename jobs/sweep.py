@@ -59,7 +59,7 @@ def _work(arguments: list[str]) -> int:
     sweep = load_sweep(*split(arguments), checking)
     report = section("report", ReportConfig, {"out": sweep.out, **sweep.report})
     check(report)
-    check_trials(sweep)
+    check_trials(sweep, report)
     console = wide_console()
     for note in sweep.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)

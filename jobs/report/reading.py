@@ -89,7 +89,7 @@ def begin(place: str, wanted: Wanted) -> ReportRun:
     Without right answers no votes are looked at but the run's own.
     """
     recorded, config = open_run(place)
-    gold = _column(recorded.results(0).column_names, wanted.gold, place)
+    gold = gold_column(recorded.results(0).column_names, wanted.gold, place)
     selections = [s for s in wanted.selections if gold or not votes_on_answers(s, "")]
     names = recorded.folder.read_json("_plan.json").get("names", {})
     return ReportRun(
@@ -173,7 +173,11 @@ def _floats(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
 
 
-def _column(known: Sequence[str], gold: str | None, place: str) -> str | None:
+def gold_column(known: Sequence[str], gold: str | None, place: str) -> str | None:
+    """The column of right answers among those of results. Raises ``InputError`` that names ``place`` if there is none.
+
+    ``gold``: see ``Wanted``.
+    """
     if gold == "auto":
         return GUESS if GUESS in known else None
     if gold is not None and gold not in known:

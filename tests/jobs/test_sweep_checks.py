@@ -68,3 +68,26 @@ def test_a_trial_alone_is_named_and_the_journal_is_the_sweeps_own(
     said = refusal([*toy, "axes={method.n: [2, 4]}", f"journal={tmp_path}/old", "seed=3"], capsys)
     assert "seed: 0 there, 3 now (trial n-2)" in said
     assert f"journal={tmp_path}/old it takes over" in said
+
+
+def test_a_model_that_is_nowhere_is_found_in_any_trial(
+    toy: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for section in ("reward", "generator"):
+        grid = f"trials=[{{method.n: 4}}, {{{section}: transformers, {section}.model: /nonexistent/model}}]"
+        said = refusal([*toy, grid], capsys)
+        assert f"{section}.model='/nonexistent/model' is no directory on this machine" in said
+        assert said.startswith("raylign sweep: trial transformers")
+    assert not (tmp_path / "s").exists()
+
+
+def test_what_the_report_needs_is_looked_for(
+    toy: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refusal([*toy, GRID, "report.gold=anser"], capsys)
+    assert "report.gold = anser: trial n-4_seed-0 has no such column (did you mean 'answer'?)" in said
+    said = refusal([*toy, GRID, f"report.held_out={tmp_path}/nothing"], capsys)
+    assert f"report.held_out: no run lies in {tmp_path}/nothing" in said
+    for fine in (["report.gold=answer"], ["report.gold=null"], [f"report.held_out={tmp_path}/s/trials/n-2_seed-0"]):
+        with pytest.raises(AssertionError, match="has begun"):
+            sweep.main([*toy, GRID, *fine])
