@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from jobs.command import guarded, load_arguments
-from jobs.display import duration
+from jobs.command import guarded, split
+from jobs.display import checking, duration
 from pipeline import plugin
+from pipeline.config import load, merge
 from pipeline.errors import ConfigError
 from pipeline.sections import RunConfig
 from pipeline.storage import given
 from pipeline.storage.source import Source, inspect, read
+from pipeline.sweep.plan import Sweep, is_sweep, load_sweep
+from pipeline.sweep.sharing import drawing
 from pipeline.types import RowError
 
 USAGE = """
 usage: raylign plan [CONF.yaml ...] [key=value ...] [tokens_per_second=N] [rewards_per_second=N] [--json]
 
 Checks a run's configuration and input, and says how many draws, tokens and rewards it needs at most. Nothing is loaded
-and nothing is written; the input is read for its number of rows, and of given responses where it has some.
+and nothing is written; the input is read for its number of rows, and of given responses where it has some. Of a sweep
+it says what all trials need together: those that differ in draws, steps or selection alone count once, with the most of
+them. Trials of several methods or budgets share their first draws too, so that they need less than is said.
 
   raylign plan conf/job/tpo_d5n20.yaml data.input=prompts.parquet
   raylign plan conf/job/best_of_n.yaml data.input=prompts.parquet tokens_per_second=2500 rewards_per_second=80
+  raylign plan conf/sweep/demo.yaml
 
 tokens_per_second, rewards_per_second: what one replica makes (`raylign bench` measures it); with them come hours of the
 replicas. Further reward models (rewards.NAME) are asked as often as the first one, at their own speed. Draws that
@@ -33,6 +40,9 @@ a shared journal has already cost nothing, and responses that end before generat
 cheaper than said.
 """
 RATES = ("tokens_per_second", "rewards_per_second")
+AMOUNTS = ("draws", "tokens", "rewards")
+SECONDS = tuple(f"{work}_{key}" for work in ("generator", "reward") for key in ("hours", "seconds_wall"))
+"""What may be added up over runs that go one after another."""
 ROWS_AT_ONCE = 4096
 
 
@@ -44,11 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _work(arguments: list[str]) -> int:
     rates = {name: _rate(name, arguments) for name in RATES}
     own = [a for a in arguments if a != "--json" and a.partition("=")[0] not in RATES]
-    found = plan(load_arguments(own), rates)
+    files, overrides = split(own)
+    sweep = is_sweep(merge(files, overrides))
+    found = plan_sweep(load_sweep(files, overrides, checking), rates) if sweep else plan(load(files, overrides), rates)
     if "--json" in arguments:
         print(json.dumps(found, indent=2))
     else:
-        Console(highlight=False).print(table(found))
+        Console(highlight=False).print(sweep_table(found) if sweep else table(found))
     return 0
 
 
@@ -67,17 +79,53 @@ def _rate(name: str, arguments: list[str]) -> float | None:
 
 def plan(config: RunConfig, rates: dict[str, float | None]) -> dict[str, Any]:
     """Rows, and what they need at most together. Raises ``InputError``."""
+    return _needed(config, *_counted(config), rates)
+
+
+def plan_sweep(sweep: Sweep, rates: dict[str, float | None]) -> dict[str, Any]:
+    """What all trials need at most together, and what they would apart. Raises ``InputError``.
+
+    ``each``: the plans of the trials whose draws those of all others are part of (see ``drawing``).
+    """
+    counted: dict[str, tuple[int, int]] = {}
+    for trial in sweep.trials:
+        if (data := repr(trial.config.data)) not in counted:
+            counted[data] = _counted(trial.config)
+    plans = [_needed(trial.config, *counted[repr(trial.config.data)], rates) for trial in sweep.trials]
+    places = drawing([trial.config for trial in sweep.trials])
+    together = [plans[i] for i in places]
+    return {
+        "sweep": sweep.out,
+        "trials": len(plans),
+        **_sum(together, [*AMOUNTS, *SECONDS]),
+        "further_rewards": _sum([found["further_rewards"] for found in together]),
+        "apart": _sum(plans, AMOUNTS),
+        "each": [{"trial": sweep.trials[i].name, **plans[i]} for i in places],
+    }
+
+
+def _sum(parts: Sequence[Mapping[str, Any]], keys: Sequence[str] | None = None) -> dict[str, Any]:
+    """Of those ``keys``, by default of all, that any of the parts has."""
+    there = dict.fromkeys(key for part in parts for key in part if keys is None or key in keys)
+    return {key: sum(part.get(key, 0) for part in parts) for key in there}
+
+
+def _counted(config: RunConfig) -> tuple[int, int]:
+    """The input's rows, and how many responses they came with."""
     source = inspect(config.data)
-    responses = _given(config, source)
+    return source.rows, _given(config, source)
+
+
+def _needed(config: RunConfig, rows: int, responses: int, rates: dict[str, float | None]) -> dict[str, Any]:
     method = plugin.load("method", config.method.name)
     cost, with_one = (method.at_most(config.method, config.generator.max_tokens, n) for n in (0, 1))
-    rewards = cost.rewards * source.rows + (with_one.rewards - cost.rewards) * responses
-    tokens = cost.tokens * source.rows
+    rewards = cost.rewards * rows + (with_one.rewards - cost.rewards) * responses
+    tokens = cost.tokens * rows
     found = {
         "method": config.method.name,
-        "rows": source.rows,
+        "rows": rows,
         "given": responses,
-        "draws": cost.draws * source.rows,
+        "draws": cost.draws * rows,
         "tokens": tokens,
         "rewards": rewards,
         "further_rewards": {name: rewards for name in config.models if name.startswith("rewards.")},
@@ -129,6 +177,31 @@ def table(found: dict[str, Any]) -> Table:
             walls = {found[f"{work}_replicas{m}"]: duration(found[f"{work}_seconds_wall{m}"]) for m in ("_min", "")}
             said = ", ".join(f"{wall} with {replicas:,}" for replicas, wall in walls.items())
             shown.add_row(f"{work} hours", f"{found[f'{work}_hours']:,.2f} of one replica: {said}")
+    return shown
+
+
+def sweep_table(found: dict[str, Any]) -> Table:
+    """For people: all trials together, and in brackets what they would need without each other's draws.
+
+    Where none has all of its draws from another, nothing is known of what they share.
+    """
+    shown = Table(show_header=False, title=f"sweep in {found['sweep']}, at most", title_justify="left")
+    others = found["trials"] - len(found["each"])
+    shown.add_row(
+        "trials", f"{found['trials']:,}" + (f", {others:,} of them draw nothing of their own" if others else "")
+    )
+    for name in AMOUNTS:
+        shown.add_row(
+            name, f"{found[name]:,}" + (f" ({found['apart'][name]:,} as runs of their own)" if others else "")
+        )
+    for name, amount in found["further_rewards"].items():
+        shown.add_row(name, f"{amount:,}")
+    for work in ("generator", "reward"):
+        if f"{work}_hours" in found:
+            wall = duration(found[f"{work}_seconds_wall"])
+            shown.add_row(
+                f"{work} hours", f"{found[f'{work}_hours']:,.2f} of one replica: {wall} with those configured"
+            )
     return shown
 
 

@@ -41,10 +41,10 @@ def _chain(groups: list[Engines]) -> list[Engines]:
 
 def _longest_first(runs: Sequence[RunConfig], places: Sequence[int]) -> list[int]:
     methods = list(dict.fromkeys(runs[i].method.name for i in places))
-    return sorted(places, key=lambda i: (methods.index(runs[i].method.name), [-h for h in _horizon(runs[i])]))
+    return sorted(places, key=lambda i: (methods.index(runs[i].method.name), [-h for h in horizon(runs[i])]))
 
 
-def _horizon(run: RunConfig) -> list[int]:
+def horizon(run: RunConfig) -> list[int]:
     """How far each prompt goes at most, by the method's own keys."""
     keys = getattr(plugin.load("method", run.method.name), "HORIZON", ())
     return [int(getattr(run.method, key)) for key in keys]

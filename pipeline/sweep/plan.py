@@ -28,6 +28,11 @@ IDLE = ("out", "journal", "cluster", "export")
 """Sections that shape no result: two runs that differ in nothing else are the same."""
 
 
+def is_sweep(settings: Mapping[str, Any]) -> bool:
+    """Whether merged settings are those of a sweep, not of a run."""
+    return any(key in settings for key in ("base", *GRID))
+
+
 @dataclass
 class SweepConfig:
     """What a sweep's file has beside the sections of a run, which are the settings that all trials share.

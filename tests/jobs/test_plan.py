@@ -91,3 +91,47 @@ def test_further_reward_models_are_asked_as_often(data: str, capsys: pytest.Capt
     more = ["rewards.x=toy", "rewards.x.weights.a=2", "rewards.same=toy", "reward=toy", "method.n=4"]
     found = planned(capsys, data, *more)
     assert (found["rewards"], found["further_rewards"]) == (28, {"rewards.x": 28})
+
+
+GRID = "trials=[{method.n: 2}, {method.n: 8}, {method.n: 4, method.select: majority}, {method.n: 4, seed: 1}]"
+
+
+def test_trials_that_share_draws_count_once(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(capsys, data, GRID, "tokens_per_second=10", "rewards.x=toy", "rewards.x.weights.a=2")
+    assert (found["trials"], [each["trial"] for each in found["each"]]) == (4, ["n-8", "n-4_seed-1"])
+    assert {key: found[key] for key in ("draws", "tokens", "rewards")} == {"draws": 84, "tokens": 840, "rewards": 84}
+    assert found["apart"] == {"draws": 7 * 18, "tokens": 7 * 180, "rewards": 7 * 18}
+    assert found["further_rewards"] == {"rewards.x": 84}
+    assert (found["generator_hours"], found["generator_seconds_wall"]) == (pytest.approx(84 / 3600), 84)
+
+
+@pytest.mark.parametrize(
+    ("trials", "draws"),
+    [
+        ("{method.steps: 5, method.chains: 1}, {method.steps: 2, method.chains: 2}", 7 * (6 + 6)),
+        ("{method.steps: 5, method.chains: 1}, {method.steps: 5, method.chains: 2}", 7 * 12),
+        ("{method.beta: 1.0, method.steps: 5}, {method.beta: 2.0, method.steps: 5}", 7 * 12),
+        ("{generator.temperature: 0.5, method.steps: 5}, {method.steps: 5}", 7 * 12),
+        ("{method: adaptive_best_of_n, method.budget: 8}, {method: adaptive_best_of_n, method.budget: 4}", 7 * 12),
+        ("{data.limit: 2, method.steps: 5}, {method.steps: 5}", 6 * 9),
+    ],
+)
+def test_only_a_trial_with_all_draws_of_another_stands_for_it(
+    data: str, capsys: pytest.CaptureFixture[str], trials: str, draws: int
+) -> None:
+    found = planned(capsys, data, "method=qalign", "method.beta=1.0", f"trials=[{trials}]")
+    assert found["draws"] == draws
+
+
+def test_people_get_a_table_of_a_sweep(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        f"base: toy\nout: {tmp_path}/s\ndata: {{input: {data}}}\naxes: {{method.n: [1, 4], seed: [0, 1]}}\n"
+    )
+    assert main([str(file), "tokens_per_second=100"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("4, 2 of them draw nothing of their own", "56 (70 as runs of their own)", "generator hours"):
+        assert words in shown
+    assert main([str(file), "axes={method.m: [1]}"]) == 2
+    assert "unknown key 'method.m'" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
