@@ -60,6 +60,8 @@ def align(
         executor.prepare()
         for warning in executor.warnings:
             console.print(f"warning: {warning}", soft_wrap=True, markup=False)
+        if executor.finished:
+            console.print("finished already: nothing is drawn")
         summary = executor.run()
     if not brief:
         console.print(closing_table(summary, config.out))

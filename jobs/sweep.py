@@ -64,12 +64,13 @@ def _work(arguments: list[str]) -> int:
     for note in sweep.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     failures: dict[str, str] = {}
+    made: dict[str, int] = {}
     try:
-        run(sweep, console, failures)
+        run(sweep, console, failures, made)
     finally:
         standing = {t.name: {} if t.name in failures else summary_of(t) for t in sweep.trials}
         console.print(trials_table(sweep, standing, failures))
-        console.print(shared(list(standing.values())), soft_wrap=True)
+        console.print(shared(list(standing.values()), sum(made.values())), soft_wrap=True)
     for name, error in failures.items():
         console.print(f"trial {name} failed: {error}", soft_wrap=True, markup=False)
     if finished := [trial.config.out for trial in sweep.trials if trial.name not in failures]:
@@ -81,13 +82,15 @@ def _work(arguments: list[str]) -> int:
     return FAILED if failures else REJECTED if any(found["rejects"] for found in standing.values() if found) else 0
 
 
-def run(sweep: Sweep, console: Console, failures: dict[str, str]) -> None:
-    """Runs the trials in order, and notes why some ``failures`` (by name) have no result."""
+def run(sweep: Sweep, console: Console, failures: dict[str, str], made: dict[str, int]) -> None:
+    """Runs the trials in order. Notes, by name, why some ``failures`` have no result, and how many draws were ``made``
+    for the others now.
+    """
     with Cluster(sweep.trials[0].config.cluster) as cluster:
         for number, trial in enumerate(sweep.trials, 1):
             console.print(f"trial {number} of {len(sweep.trials)}: {trial.name}", soft_wrap=True, markup=False)
             try:
-                _run_one(trial, cluster, console)
+                made[trial.name] = _run_one(trial, cluster, console)
             except RaylignError as error:
                 failures[trial.name] = str(error)
                 if isinstance(error, RunFailed):
@@ -99,10 +102,13 @@ def run(sweep: Sweep, console: Console, failures: dict[str, str]) -> None:
                 console.print(f"failed: {failures[trial.name]}", soft_wrap=True, markup=False)
 
 
-def _run_one(trial: Trial, cluster: Cluster, console: Console) -> None:
-    if not Folder(trial.config.out).exists("manifest.json"):
+def _run_one(trial: Trial, cluster: Cluster, console: Console) -> int:
+    """Returns the draws that it took now."""
+    before = summary_of(trial)
+    if not before:
         cluster.release(absolute(trial.config).models)  # one trial's models at a time have to fit
-    align(trial.config, cluster, console, brief=True)
+    summary = align(trial.config, cluster, console, brief=True)
+    return 0 if summary == before else int(summary["session"]["draws"])
 
 
 def summary_of(trial: Trial) -> dict[str, Any]:
@@ -143,11 +149,12 @@ def _outcome(summary: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def shared(summaries: Sequence[Mapping[str, Any]]) -> str:
-    """What the finished trials cost together, and what they would have cost apart."""
+def shared(summaries: Sequence[Mapping[str, Any]], now: int) -> str:
+    """What the finished trials cost together, ``now`` of it by this command, and what they would have cost apart."""
     made, reused = (sum(found["counts"].get(key, 0) for found in summaries if found) for key in ("draws", "recalled"))
+    earlier = f" ({now:,} by this command, the others before)" if now < made else ""
     apart = f" ({reused / (made + reused):.0%} of {made + reused:,})" if reused else ""
-    return f"{made:,} draws made, {reused:,} reused from the journal{apart}"
+    return f"{made:,} draws made{earlier}, {reused:,} reused from the journal{apart}"
 
 
 if __name__ == "__main__":

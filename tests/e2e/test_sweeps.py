@@ -107,6 +107,7 @@ def test_the_same_command_draws_nothing_and_a_trial_that_was_added_only_its_own(
     out, arguments = grid
     sweep.main(arguments)
     before, requests = {p: p.stat().st_mtime_ns for p in out.rglob("manifest.json")}, len(drawn(out))
+    capsys.readouterr()
     assert sweep.main([*arguments, "trials=[{method: best_of_n, method.n: 200, seed: 1}]"]) == 0
     new = "best_of_n_n-200_seed-1"
     assert {p: p.stat().st_mtime_ns for p in before} == before
@@ -114,7 +115,9 @@ def test_the_same_command_draws_nothing_and_a_trial_that_was_added_only_its_own(
     assert len(drawn(out)) - requests == summary(out, new)["draws"]
     assert len(drawn(out)) == len(set(drawn(out)))
     assert summary(out, new)["recalled"] >= ROWS * 64
-    assert "200" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "200" in said
+    assert said.count("finished already") == len(before)
 
 
 def test_a_trial_that_fails_stops_no_other(
@@ -128,8 +131,12 @@ def test_a_trial_that_fails_stops_no_other(
     assert [name for name in trials(out) if (out / "trials" / name / "manifest.json").exists()] == ["n-2", "n-4"]
     assert len(drawn(out)) == 4 * ROWS
     assert (out / "report.html").is_file()
+    assert f"{4 * ROWS} draws made, {2 * ROWS} reused" in said
     assert sweep.main(toy(out, prompts, grid.replace("1000", "1"))) == 0, "and can be mended"
     assert len(drawn(out)) == 8 * ROWS
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("finished already: nothing is drawn") == 2
+    assert f"{8 * ROWS} draws made ({4 * ROWS} by this command, the others before), {6 * ROWS} reused" in said
 
 
 def test_trials_without_a_common_prompt_have_no_report(
