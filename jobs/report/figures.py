@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from jobs.plot_style import COLOURS, STYLE, line_style
-from pipeline.report.points import Point
+from pipeline.report.points import Point, on_front
 
 LABELS = {
     "reward": "mean reward",
@@ -36,7 +36,7 @@ PANELS_ACROSS, ACROSS = 2, 4
 def curves(found: Sequence[Point], panels: Sequence[tuple[str, str]]) -> str:
     """Quality against cost, ``panels`` of (quality, cost): a line per series with its 95 % band.
 
-    A ring marks what is on the front (quality against tokens).
+    A ring marks what is on the front of the panel's own quality and cost.
     """
     with mpl.rc_context(STYLE):
         figure, grid = _grid(len(panels), PANELS_ACROSS, PANEL)
@@ -44,6 +44,7 @@ def curves(found: Sequence[Point], panels: Sequence[tuple[str, str]]) -> str:
             for style, line in _series(found):
                 if known := [p for p in line if not np.isnan(p.mean[quality])]:
                     _line(axes, known, style, cost, quality)
+            _rings(axes, [found[i] for i in on_front(found, quality, cost)], cost, quality)
             scale = "log" if min(p.mean[cost] for p in found) > 0 else "symlog"
             axes.set(xlabel=LABELS[cost], ylabel=LABELS.get(quality, quality), xscale=scale)
             if scale == "log":
@@ -118,9 +119,11 @@ def _line(axes: Any, line: Sequence[Point], style: dict[str, Any], cost: str, qu
         axes.errorbar(x, y, [[y[0] - low[0]], [high[0] - y[0]]], color=style["color"], capsize=2)
     else:
         axes.fill_between(x, low, high, color=style["color"], alpha=0.08, linewidth=0)
-    if cost == "tokens":
-        front = [p for p in line if p.front]
-        axes.plot([p.mean[cost] for p in front], [p.mean[quality] for p in front], "o", mfc="none", mec="black", ms=9)
+
+
+def _rings(axes: Any, front: Sequence[Point], cost: str, quality: str) -> None:
+    x, y = [p.mean[cost] for p in front], [p.mean[quality] for p in front]
+    axes.plot(x, y, "o", mfc="none", mec="black", ms=9, gid=f"front {quality} {cost}")
 
 
 def _finish(figure: Figure, legend: Any = None) -> str:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from pathlib import PurePosixPath
 from typing import Any
 
 import jinja2
@@ -41,7 +42,7 @@ def render(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "share": share, "coded": coded}
+    environment.filters |= {"number": number, "share": share, "coded": coded, "ending": ending}
     environment.globals |= {"number": number, "share": share, "title": title, "figure_titles": FIGURES}
     template = environment.from_string(files(__package__).joinpath("page.html.j2").read_text())
     known = shown(found)
@@ -57,6 +58,7 @@ def render(
         front=quality(found).replace("_", "-"),
         baseline=baseline,
         quality_plot=Markup(figures.curves(found, [(name, "tokens") for name in known])),
+        costs=[cost for _, cost in costs],
         cost_plot=Markup(figures.curves(found, costs)) if costs else None,
         trade_plot=Markup(figures.over_optimisation(found, other)) if other else None,
         sections=made,
@@ -115,6 +117,11 @@ def share(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.1%}"
 
 
+def ending(path: str) -> str:
+    """The last two parts of a path; a name of the Hugging Face Hub has no more."""
+    return "/".join(PurePosixPath(path).parts[-2:])
+
+
 def coded(text: str) -> Markup:
     """Text in which what stands between backticks is code."""
     parts = [escape(part) for part in text.split("`")]
@@ -130,8 +137,8 @@ def _about(run: ReportRun) -> dict[str, Any]:
         "name": run.name,
         "place": run.recorded.folder.url,
         "method": config.method.name,
-        "generator": f"{config.generator.model} on {config.generator.engine}",
-        "reward": f"{config.reward.model} on {config.reward.engine}",
+        "generator": config.generator,
+        "reward": config.reward,
         "seed": config.seed,
         "results": summary["results"],
         "rejects": summary["rejects"],

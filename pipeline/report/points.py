@@ -28,8 +28,8 @@ class Point:
 
     A mean is over the prompts that have the number; it is NaN where more than one in a hundred has none of those for
     which another setting has it. ``known``: how many have it, on average over seeds. ``value``: the horizon. ``own``:
-    of a run itself. ``seeds``: how many runs it is the mean of. ``front``: nothing else is at least as good for at most
-    as many tokens.
+    of a run itself. ``seeds``: how many runs it is the mean of. ``front``: nothing else is at least as good (by
+    ``quality``) for at most as many tokens.
     """
 
     series: str
@@ -122,13 +122,18 @@ def quality(found: Sequence[Point]) -> str:
     return next(known, "reward")
 
 
-def _with_front(rows: Sequence[Point]) -> list[Point]:
-    """Marks the points that none beats in quality at the same number of tokens or fewer."""
-    name = quality(rows)
+def on_front(rows: Sequence[Point], name: str, cost: str) -> list[int]:
+    """Places of the points that none beats in quality ``name`` at the same cost or less; those that have both."""
+    known = [i for i, p in enumerate(rows) if not (np.isnan(p.mean[name]) or np.isnan(p.mean[cost]))]
     best = -np.inf
-    front = set()
-    for i in sorted(range(len(rows)), key=lambda i: (rows[i].mean["tokens"], -rows[i].mean[name])):
+    front = []
+    for i in sorted(known, key=lambda i: (rows[i].mean[cost], -rows[i].mean[name])):
         if rows[i].mean[name] > best:
             best = rows[i].mean[name]
-            front.add(i)
+            front.append(i)
+    return front
+
+
+def _with_front(rows: Sequence[Point]) -> list[Point]:
+    front = set(on_front(rows, quality(rows), "tokens"))
     return [replace(p, front=i in front) for i, p in enumerate(rows)]

@@ -35,3 +35,14 @@ def test_costs_are_plain_numbers_and_few(least: float, most: float, labels: list
     drawn = curves([Point("a", 1, True, 1, f, f, f, f) for f in figures], [("accuracy", "tokens")])
     axis = drawn[drawn.index('id="matplotlib.axis_1"') : drawn.index('id="matplotlib.axis_2"')]
     assert [said for said in re.findall(r"<text[^>]*>([^<]*)</text>", axis) if said[0].isdigit()] == labels
+
+
+def test_rings_are_around_each_panels_own_front() -> None:
+    figures = [{"reward": float(i), "accuracy": 0.5, "tokens": 2.0**i, "depth": 3.0 - i} for i in range(3)]
+    found = [Point("a", i, True, 1, f, f, f, f, front=i == 0) for i, f in enumerate(figures)]
+    drawn = curves(found, [("reward", "tokens"), ("accuracy", "tokens"), ("reward", "depth")])
+    rings = {
+        name: inner.count("<use")
+        for name, inner in re.findall(r'<g id="(front \w+ \w+)">(.*?)</g>\s*</g>', drawn, re.DOTALL)
+    }
+    assert rings == {"front reward tokens": 3, "front accuracy tokens": 1, "front reward depth": 1}

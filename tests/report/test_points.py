@@ -13,7 +13,7 @@ from pipeline.config import load
 from pipeline.methods import adaptive_best_of_n, best_of_n, qalign
 from pipeline.report.intervals import Floats, interval, totals
 from pipeline.report.measures import Measured
-from pipeline.report.points import columns_of, common, points
+from pipeline.report.points import Point, columns_of, common, on_front, points
 from pipeline.report.settings import Run, labels
 from pipeline.report.variants import Variant, variants
 
@@ -113,6 +113,19 @@ def test_the_front_is_what_nothing_cheaper_beats() -> None:
     assert [p.front for p in points([run("x", {}, rows, ns)], ["a"], 100)] == [True, True, False, True]
     unknown = {"a": [row(0, np.nan, 10), row(5, np.nan, 20), row(4, np.nan, 40), row(9, np.nan, 80)]}
     assert [p.front for p in points([run("x", {}, unknown, ns)], ["a"], 100)] == [True, True, False, True]
+
+
+def test_each_quality_and_cost_has_a_front_of_its_own() -> None:
+    """A reward that goes on to rise where accuracy falls is on its own front; what lacks either number is on none."""
+
+    def at(tokens: float, depth: float, accuracy: float, reward: float) -> Point:
+        mean = {"tokens": tokens, "depth": depth, "accuracy": accuracy, "reward": reward}
+        return Point("x", 1, False, 1, mean, mean, mean, mean)
+
+    found = [at(10, 4, 0.5, 1.0), at(20, 3, 0.7, 2.0), at(40, 2, 0.6, 3.0), at(5, 1, np.nan, 0.5)]
+    assert on_front(found, "accuracy", "tokens") == [0, 1]
+    assert on_front(found, "reward", "tokens") == [3, 0, 1, 2]
+    assert on_front(found, "accuracy", "depth") == [2, 1]
 
 
 def test_runs_are_compared_over_the_prompts_they_share() -> None:
