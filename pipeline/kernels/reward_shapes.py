@@ -1,9 +1,8 @@
 """Shapes that a prompt's rewards may have, fitted to all prompts of a batch at once, in each prompt's own units.
 
 ``normal``: a normal law with a spread shrunken over the batch; saves most where it is right.
-``firm`` and ``loose``: three normal components, whose spreads are held near a share of the prompt's spread firmly or
-loosely: laws with a shoulder, a skew, or several modes, which a kernel density follows too closely and a normal law
-not at all.
+``library``: what the draws say of a thousand mixtures, all of which count as far as they are likely
+(``kernels.shape_library``): laws with a shoulder, a skew, or several modes.
 ``typical``: the best reward is where the best of so many draws usually is. Of n draws from any law the next one is the
 best with chance 1/(n + 1), whatever the law; only how far above it lands differs, by the prompt's scale and the batch's
 common tail. It says nothing about how lucky a prompt has been, and so can't be wrong about it: what is left when
@@ -21,20 +20,10 @@ import numpy as np
 from scipy.special import ndtr
 
 from pipeline.kernels.expected_max import PART, Floats, GainCurves, Ints, from_survival, on_all_cores
+from pipeline.kernels.shape_library import posterior
 
-SHAPES = ("normal", "firm", "loose", "typical")
+SHAPES = ("normal", "library", "typical")
 """Those between which evidence decides; ``even`` stands behind the last."""
-COMPONENTS = 3
-FIRM, LOOSE = 20.0, 8.0
-"""So many draws' worth of belief that a component's spread is ``WITHIN``."""
-WITHIN = 0.65
-"""Spread of a component, in spreads of the prompt, before any draw is seen."""
-CENTER = 0.3
-"""So many draws' worth of belief that a component lies at the prompt's mean."""
-EVEN = 0.5
-"""So many draws' worth of belief in each component's weight."""
-ROUNDS = 25
-"""Of expectation and maximisation."""
 ALIKE = 25.0
 """So many draws above the median are the batch's common tail worth beside a prompt's own."""
 NODES = 64
@@ -186,7 +175,7 @@ def fitted(rows: Floats) -> Shapes:
     tail = tails(z)
     one = np.ones(len(z))
     common = Tails(one * tail.start.mean(), one * tail.mass.mean(), one * tail.scale.mean(), one * tail.shape.mean())
-    laws = (normal, mixtures(z, FIRM), mixtures(z, LOOSE), Typical(tail, best, draws))
+    laws = (normal, posterior(z), Typical(tail, best, draws))
     return Shapes(place, scale, best, laws, Typical(common, best, draws))
 
 
@@ -218,43 +207,6 @@ def shrunken(spread: Floats, freedom: Floats) -> Floats:
     result = np.full(len(spread), np.exp(center))
     result[known] = np.exp((log / noise + center / between) / (1 / noise + 1 / between))
     return result
-
-
-def mixtures(z: Floats, firmness: float) -> Mixtures:
-    """Three components per row of standardised rewards (NaN is padding), by EM from terciles to the posterior's mode.
-
-    Their variances have an inverse gamma prior worth ``firmness`` draws around ``WITHIN`` squared.
-    """
-    n = len(z)
-    law = Mixtures(*(np.empty((n, COMPONENTS)) for _ in range(3)))
-
-    def fill(part: slice) -> None:
-        law.weights[part], law.means[part], law.sds[part] = _em(z[part], firmness)
-
-    on_all_cores(fill, _parts(n, z.shape[1] * COMPONENTS))
-    return law
-
-
-def _em(z: Floats, firmness: float) -> tuple[Floats, Floats, Floats]:
-    inside = np.isfinite(z)
-    rank = np.argsort(np.argsort(np.where(inside, z, np.inf), axis=1), axis=1)
-    tercile = rank * COMPONENTS // np.maximum(inside.sum(1), 1)[:, None]
-    owned = [((tercile == k) & inside).astype(np.float64) for k in range(COMPONENTS)]
-    x = np.where(inside, z, 0.0)
-    for _ in range(ROUNDS):
-        count = np.stack([o.sum(1) for o in owned], axis=1)
-        mean = np.stack([(o * x).sum(1) for o in owned], axis=1) / (count + CENTER)
-        off = [x - mean[:, k, None] for k in range(COMPONENTS)]
-        squares = np.stack([(o * d * d).sum(1) for o, d in zip(owned, off, strict=True)], axis=1)
-        variance = (squares + firmness * WITHIN**2) / (count + firmness)
-        weight = (count + EVEN) / (count.sum(1, keepdims=True) + COMPONENTS * EVEN)
-        height = np.log(weight) - 0.5 * np.log(variance)
-        logs = [height[:, k, None] - 0.5 * off[k] ** 2 / variance[:, k, None] for k in range(COMPONENTS)]
-        top = np.maximum.reduce(logs)
-        likely = [np.exp(log - top) * inside for log in logs]
-        total = np.maximum(np.add.reduce(likely), 1e-300)
-        owned = [part / total for part in likely]
-    return weight, mean, np.sqrt(variance)
 
 
 def tails(z: Floats) -> Tails:

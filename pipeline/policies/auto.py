@@ -1,7 +1,7 @@
 """The default: finds out what kind of rewards a batch has, and believes each estimate as far as it has been right.
 
 - Rewards of few values (a verifier's 0 and 1, marks) are left to `discrete`: posterior chances, stop on success.
-- Otherwise four shapes of law (`kernels.reward_shapes`) are weighed by how well they say beforehand which held-out
+- Otherwise three shapes of law (`kernels.reward_shapes`) are weighed by how well they say beforehand which held-out
   draws will be a prompt's best, and by how much. The batch's prompts are a mixture of types whose shares are learned
   from the batch and from earlier batches; spreads and the common tail are shared over the batch.
 - Who gains, by all this, is believed as far as predicted gains have told realised ones, over held-out draws of this
