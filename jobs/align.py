@@ -70,6 +70,8 @@ def align(
         for reason in reasons(executor.folder):
             said = f"  {reason.rows:,} at {reason.what}, e.g. {shorten(reason.example, EXAMPLE)}"
             console.print(said, soft_wrap=True, markup=False)
+    if blank := summary["counts"].get("blank_given"):
+        console.print(f"{blank:,} given {'response' if blank == 1 else 'responses'} without any text left out")
     return summary
 
 

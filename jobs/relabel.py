@@ -106,6 +106,7 @@ def _provenance(config: RunConfig, summary: Mapping[str, Any], run: ScoredRows) 
         files=values["data.input"],
         rejected=summary["rejects"],
         versions=summary["versions"],
+        blank=summary["counts"].get("blank_given", 0),
     )
 
 

@@ -31,7 +31,6 @@ REASONS = {
     "disagree": "no response that is left lies below the best by all of the models that are to agree",
     "length": "no response that is left has a length near enough to the best one's",
     "no_given": "no response that is left was given with the row",
-    "blank": "the response that was kept has no text or no finite reward",
     NO_TEXT: "the conversation has no plain text",
 }
 """For people, why rows give nothing."""
@@ -39,7 +38,10 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where data come from. ``files``: the input's, as its manifest has them. ``rejected``: rows without a result."""
+    """Where data come from. ``files``: the input's, as its manifest has them. ``rejected``: rows without a result.
+
+    ``blank``: responses without text that the input has, which were left out.
+    """
 
     title: str
     method: str
@@ -49,6 +51,7 @@ class Provenance:
     files: Sequence[Mapping[str, Any]]
     rejected: int
     versions: Mapping[str, str]
+    blank: int = 0
 
 
 def card(found: Statistics, config: ExportConfig, threshold: float, source: Provenance, data: str) -> str:
@@ -58,7 +61,7 @@ def card(found: Statistics, config: ExportConfig, threshold: float, source: Prov
         f"# {source.title}\n",
         _origin(source, found),
         "## Contents\n",
-        _contents(found, config, source.rejected),
+        _contents(found, config, source),
         _loading(found, config),
     ]
     if "pairs" in config.formats:
@@ -109,13 +112,18 @@ def _origin(source: Provenance, found: Statistics) -> str:
     )
 
 
-def _contents(found: Statistics, config: ExportConfig, rejected: int) -> str:
+def _contents(found: Statistics, config: ExportConfig, source: Provenance) -> str:
     rows = [(f"`{name}`", FORMATS[name], f"{found.examples[name]:,}") for name in config.formats]
-    total = found.rows + rejected
-    return (
-        _table(("format", "what", "examples"), rows)
-        + f"\nOf {total:,} input rows {found.rows:,} have a result and {rejected:,} were rejected.\n"
-    )
+    total = found.rows + source.rejected
+    said = [f"Of {total:,} input rows {found.rows:,} have a result and {source.rejected:,} were rejected."]
+    if source.blank:
+        said.append(f"Responses of the input without any text, which were left out: {source.blank:,}.")
+    if found.instead:
+        said.append(
+            f"Supervised examples with the best of the other responses, since the one that was kept has no text or no "
+            f"finite reward: {found.instead:,}."
+        )
+    return _table(("format", "what", "examples"), rows) + "\n" + " ".join(said) + "\n"
 
 
 def _loading(found: Statistics, config: ExportConfig) -> str:

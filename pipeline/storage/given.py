@@ -59,6 +59,18 @@ def conversations(table: pa.Table, names: tuple[str, ...]) -> Iterator[Split | R
             yield RowError("prompt", "BadTranscript", f"of {', '.join(map(repr, names))}: {reason}")
 
 
+def with_text(responses: Given) -> Given:
+    """Those that aren't blank. From one without text nothing can be learned, however a reward model scores it."""
+    return tuple(text for text in responses if text.strip())
+
+
+def nothing(blank: int) -> RowError:
+    """Why a row that is only scored has nothing to score. ``blank``: how many responses without text it came with."""
+    came = f"none of the row's {blank} responses has any text" if blank > 1 else "the row's response has no text"
+    what = came if blank else "the row came with no response"
+    return RowError("prompt", "MissingResponse", f"{what}, and method.n = 0 draws none")
+
+
 def prompt_column(table: pa.Table, names: tuple[str, ...]) -> pa.ChunkedArray:
     """The prompts of transcripts, as messages; null where they are wrong."""
     found = (None if isinstance(split, RowError) else split[0] for split in conversations(table, names))

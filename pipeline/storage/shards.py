@@ -116,21 +116,29 @@ def twice(folder: Folder, shards: int) -> tuple[str, int, int] | None:
 
 
 class Row(NamedTuple):
-    """A row's id, its prompt or what is wrong with it, the responses that it came with, and the right answer."""
+    """A row's id, its prompt or what is wrong with it, the responses that it came with, and the right answer.
+
+    ``blank``: how many responses without text it came with; ``given`` has none of them.
+    """
 
     id: str
     content: Content | RowError
     given: Given = ()
     reference: str | None = None
+    blank: int = 0
 
 
-def prompts(shard: pa.Table, data: DataConfig) -> Iterator[Row]:
-    """Every row, in order."""
+def prompts(shard: pa.Table, data: DataConfig, *, scores_alone: bool = False) -> Iterator[Row]:
+    """Every row, in order. ``scores_alone``: a row that came with no response that has text is wrong."""
     answers = [None] * len(shard)
     if data.reference is not None:
         answers = shard.column(data.reference).cast(pa.string()).to_pylist()
     for (name, content, responses), answer in zip(_rows(shard, data), answers, strict=True):
-        yield Row(name, content, responses, answer)
+        left = given.with_text(responses)
+        blank = len(responses) - len(left)
+        if scores_alone and not left and not isinstance(content, RowError):
+            content = given.nothing(blank)
+        yield Row(name, content, left, answer, blank)
 
 
 def _rows(shard: pa.Table, data: DataConfig) -> Iterator[tuple[str, Content | RowError, Given]]:

@@ -46,8 +46,38 @@ def test_a_column_of_lists_may_have_any_number_in_each_row(tmp_path: Path) -> No
 
 
 def test_columns_of_texts_stand_in_the_order_of_the_configuration(tmp_path: Path) -> None:
-    rows = [{"prompt": "p", "chosen": "good", "rejected": ""}]
-    assert read(tmp_path, rows, responses=["rejected", "chosen"]) == [("p", ("", "good"))]
+    rows = [{"prompt": "p", "chosen": "good", "rejected": "bad"}]
+    assert read(tmp_path, rows, responses=["rejected", "chosen"]) == [("p", ("bad", "good"))]
+
+
+BLANK = [
+    {"prompt": "p", "r": ["", "good", " \n"]},
+    {"prompt": "p", "r": ["good"]},
+    {"prompt": "p", "r": ["\t"]},
+    {"prompt": "p", "r": ["", ""]},
+    {"prompt": "p", "r": []},
+    {"prompt": "", "r": [""]},
+]
+
+
+def test_responses_without_text_are_counted_and_left_out(tmp_path: Path) -> None:
+    _, _, (shard,) = shards(tmp_path, [BLANK], rows=99)
+    data = DataConfig(responses="r")
+    found = [(row.given, row.blank) for row in prompts(shard, data)]
+    assert found == [(("good",), 2), (("good",), 0), ((), 1), ((), 2), ((), 0), ((), 1)]
+    errors = [r.content for r in prompts(shard, data, scores_alone=True) if isinstance(r.content, RowError)]
+    assert [(error.error_type, error.error.partition(",")[0]) for error in errors] == [
+        ("MissingResponse", "the row's response has no text"),
+        ("MissingResponse", "none of the row's 2 responses has any text"),
+        ("MissingResponse", "the row came with no response"),
+        ("EmptyPrompt", "the prompt is empty"),
+    ]
+    assert [row.content for row in prompts(shard, data)][2:5] == ["p"] * 3  # draws may come
+
+
+def test_a_transcript_that_ends_with_nothing_gives_no_response(tmp_path: Path) -> None:
+    rows = [{"chosen": "\n\nHuman: q\n\nAssistant:", "rejected": "\n\nHuman: q\n\nAssistant: a"}]
+    assert read(tmp_path, rows, transcript=["chosen", "rejected"]) == [((Message("user", "q"),), ("a",))]
 
 
 def test_conversational_completions_are_responses(tmp_path: Path) -> None:
