@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from textwrap import shorten
 from typing import Any
 
 from rich.console import Console
@@ -15,8 +14,6 @@ from jobs.display import Display, closing_table, models
 from pipeline.sections import RunConfig
 from pipeline.storage.rejected import reasons
 
-EXAMPLE = 200
-"""Characters of an error that is shown in full."""
 USAGE = """
 usage: raylign align CONF.yaml [CONF.yaml ...] [key=value ...]
 
@@ -68,8 +65,7 @@ def align(
     if summary["rejects"]:
         console.print(f"rejected rows and why: {config.out}/rejects", soft_wrap=True)
         for reason in reasons(executor.folder):
-            said = f"  {reason.rows:,} at {reason.what}, e.g. {shorten(reason.example, EXAMPLE)}"
-            console.print(said, soft_wrap=True, markup=False)
+            console.print(f"  {reason.said()}", soft_wrap=True, markup=False)
     if blank := summary["counts"].get("blank_given"):
         console.print(f"{blank:,} given {'response' if blank == 1 else 'responses'} without any text left out")
     return summary

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jobs.command import guarded, load_arguments
 from jobs.display import duration
@@ -15,14 +18,17 @@ from pipeline import plugin
 from pipeline.errors import ConfigError
 from pipeline.sections import RunConfig
 from pipeline.storage import given
-from pipeline.storage.source import Source, inspect, read
+from pipeline.storage.rejected import Reason, by_reason
+from pipeline.storage.shards import Row, cut, prompts
+from pipeline.storage.source import Source, inspect
 from pipeline.types import RowError
 
 USAGE = """
 usage: raylign plan [CONF.yaml ...] [key=value ...] [tokens_per_second=N] [rewards_per_second=N] [--json]
 
 Checks a run's configuration and input, and says how many draws, tokens and rewards it needs at most. Nothing is loaded
-and nothing is written; the input is read for its number of rows, and of given responses where it has some.
+and nothing is written; the input is read for its number of rows. Where it has responses (data.responses,
+data.transcript) they are counted, and it is said which rows would be rejected, and why.
 
   raylign plan conf/job/tpo_d5n20.yaml data.input=prompts.parquet
   raylign plan conf/job/best_of_n.yaml data.input=prompts.parquet tokens_per_second=2500 rewards_per_second=80
@@ -65,19 +71,31 @@ def _rate(name: str, arguments: list[str]) -> float | None:
     return rate
 
 
+@dataclass
+class Looked:
+    """What rows come with: responses to score, some without text that are left out, and why rows would be rejected."""
+
+    responses: int = 0
+    blank: int = 0
+    rejected: list[Reason] = field(default_factory=list)
+
+
 def plan(config: RunConfig, rates: dict[str, float | None]) -> dict[str, Any]:
     """Rows, and what they need at most together. Raises ``InputError``."""
     source = inspect(config.data)
-    responses = _given(config, source)
+    looked = _look(config, source) if given.columns(config.data) else Looked()
+    rows = source.rows - sum(reason.rows for reason in looked.rejected)
     method = plugin.load("method", config.method.name)
     cost, with_one = (method.at_most(config.method, config.generator.max_tokens, n) for n in (0, 1))
-    rewards = cost.rewards * source.rows + (with_one.rewards - cost.rewards) * responses
-    tokens = cost.tokens * source.rows
+    rewards = cost.rewards * rows + (with_one.rewards - cost.rewards) * looked.responses
+    tokens = cost.tokens * rows
     found = {
         "method": config.method.name,
         "rows": source.rows,
-        "given": responses,
-        "draws": cost.draws * source.rows,
+        "given": looked.responses,
+        "blank_given": looked.blank,
+        "rejected": [asdict(reason) for reason in looked.rejected],
+        "draws": cost.draws * rows,
         "tokens": tokens,
         "rewards": rewards,
         "further_rewards": {name: rewards for name in config.models if name.startswith("rewards.")},
@@ -98,27 +116,38 @@ def plan(config: RunConfig, rates: dict[str, float | None]) -> dict[str, Any]:
     return found
 
 
-def _given(config: RunConfig, source: Source) -> int:
-    """How many responses the input has, in rows whose own are as they should be."""
-    data = config.data
-    if not given.columns(data):
-        return 0
-    count = 0
-    for file in source.files:
-        for part in read(source, file, ROWS_AT_ONCE):
-            if isinstance(data.prompt_from, str):
-                rows: Any = given.responses(part, data.response_columns)
+def _look(config: RunConfig, source: Source) -> Looked:
+    looked = Looked()
+
+    def wrong() -> Iterator[RowError]:
+        for row in _rows(config, source):
+            looked.blank += row.blank
+            if isinstance(row.content, RowError):
+                yield row.content
             else:
-                rows = (r if isinstance(r, RowError) else r[1] for r in given.conversations(part, data.prompt_from))
-            count += sum(len(row) for row in rows if not isinstance(row, RowError))
-    return count
+                looked.responses += len(row.given)
+
+    looked.rejected = by_reason(wrong())
+    return looked
+
+
+def _rows(config: RunConfig, source: Source) -> Iterator[Row]:
+    """Every row as a run reads it."""
+    for i in range(len(source.files)):
+        for _, shard in cut(source, i, ROWS_AT_ONCE):
+            yield from prompts(shard, config.data, scores_alone=plugin.scores_alone(config.method))
 
 
 def table(found: dict[str, Any]) -> Table:
     """For people: the whole run, and per row in brackets."""
     shown = Table(show_header=False, title=f"{found['method']}, at most", title_justify="left")
-    rows = max(found["rows"], 1)
+    rejected = [Reason(**reason) for reason in found["rejected"]]
+    rows = max(found["rows"] - sum(reason.rows for reason in rejected), 1)
     shown.add_row("rows", f"{found['rows']:,}" + (f", with {found['given']:,} responses" if found["given"] else ""))
+    if found["blank_given"]:
+        shown.add_row("left out", f"{found['blank_given']:,} responses without any text")
+    for reason in rejected:
+        shown.add_row("to be rejected", Text(reason.said()))
     for name in ("draws", "tokens", "rewards"):
         shown.add_row(name, f"{found[name]:,} ({found[name] / rows:,.0f} a row)")
     for name, amount in found["further_rewards"].items():

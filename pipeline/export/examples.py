@@ -151,7 +151,7 @@ class Exporter:
         return made or "no_candidate"
 
     def _sft(self, row: ScoredRow, scored: list[Scored]) -> list[Example] | str:
-        """What was kept; where that has no text (a model may end at once) or no finite reward, the best that has both."""
+        """What was kept; or the best with text and a finite reward, where that lacks one: a model may end at once."""
         kept = Scored(row.response, row.reward, 0)
         if not usable([kept]):
             others = [scored[i] for i in usable(scored)]

@@ -89,7 +89,8 @@ def _unequal(row: Mapping[str, Any]) -> RowError | None:
     if len(set(lengths.values())) < 2:
         return None
     said = ", ".join(f"{length} in {name!r}" for name, length in lengths.items())
-    return RowError("prompt", "UnequalLists", f"the columns hold different numbers of responses: {said}")
+    remedy = "make lists that stand side by side equally long, or name one of the columns alone"
+    return RowError("prompt", "UnequalLists", f"the columns hold different numbers of responses: {said}; {remedy}")
 
 
 def _is_turns(value: list[Any]) -> bool:

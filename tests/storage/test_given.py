@@ -106,7 +106,13 @@ def test_what_is_missing_costs_its_row_and_says_where(tmp_path: Path) -> None:
         ("p", ("x", "y")),
         ("MissingResponse", "column 'a' is null"),
         ("MissingResponse", "column 'b', item 0 (counted from 0) is null"),
-        ("UnequalLists", "the columns hold different numbers of responses: 2 in 'a', 1 in 'b'"),
+        (
+            "UnequalLists",
+            (
+                "the columns hold different numbers of responses: 2 in 'a', 1 in 'b'; make lists that stand side by "
+                "side equally long, or name one of the columns alone"
+            ),
+        ),
         ("EmptyPrompt", "the prompt is empty"),
     ]
 
