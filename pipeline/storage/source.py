@@ -268,7 +268,7 @@ def _check_columns(config: DataConfig, schema: pa.Schema, url: str) -> None:
     for key, column in (*columns, *given.columns(config), ("data.id", config.id), ("data.reference", config.reference)):
         if column is not None and column not in schema.names:
             raise InputError(
-                f"{key}: {url} has no column {column!r}{nearest(column, schema.names)}; "
+                f"{key}: {url} has no column {column!r}{given.meant(key, column, schema.names)}; "
                 f"set {key} to one of its columns: {', '.join(schema.names)}"
             )
 

@@ -129,7 +129,7 @@ def test_transcripts_give_the_prompt_and_the_responses(tmp_path: Path) -> None:
     good, apart, none, null = read(tmp_path, TRANSCRIPTS, transcript=["chosen", "rejected"])
     assert good == ((Message("user", "q"),), ("good", "bad"))
     assert apart[0] == none[0] == "BadTranscript"
-    assert "of which the first 0 agree" in apart[1]
+    assert apart[1].startswith("column 'chosen' has 2 turns and column 'rejected' 2, of which the first 0 agree")
     assert none[1].startswith("column 'chosen' holds no transcript: it must begin with")
     assert null == ("MissingResponse", "column 'rejected' is null")
     alone = read(tmp_path, TRANSCRIPTS[:1], transcript="chosen")
@@ -164,6 +164,8 @@ def test_results_and_rejects_of_transcripts_have_their_prompt_and_lose_no_column
             "data.responses: column 'n' of .* is int64; it must hold strings, lists of",
         ),
         ({"responses": "numbers"}, "data.responses: column 'numbers' of .* is list<element: int64>"),
+        ({"responses": "responses, prompt"}, r"several columns are a list: data.responses=\[responses,prompt\]"),
+        ({"transcript": "prompt,n"}, r"several columns are a list: data.transcript=\[prompt,n\]"),
         ({"transcript": "chosn"}, r"data.transcript: .* has no column 'chosn'"),
         ({"transcript": "responses"}, "data.transcript: column 'responses' of .* is list"),
     ],
