@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
@@ -42,8 +42,8 @@ class Hub:
         if not self._reached:
             raise ConnectionError("no route")
         if not self._there:
-            request = httpx.Request("HEAD", "https://hub")
-            raise HfHubHTTPError("404", response=httpx.Response(404, request=request))
+            request = httpx2.Request("HEAD", "https://hub")
+            raise HfHubHTTPError("404", response=httpx2.Response(404, request=request))
 
 
 @pytest.fixture
