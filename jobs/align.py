@@ -11,10 +11,11 @@ from actors.cluster import Cluster
 from actors.executor import Executor
 from jobs.command import REJECTED, guarded, load_arguments
 from jobs.display import Display, closing_table, models
+from pipeline.config import CONF
 from pipeline.sections import RunConfig
 from pipeline.storage.rejected import reasons
 
-USAGE = """
+USAGE = f"""
 usage: raylign align CONF.yaml [CONF.yaml ...] [key=value ...]
 
 Runs a method over a data set: prompts in, aligned responses and every candidate out, both as Parquet under out=.
@@ -22,6 +23,9 @@ Later files and overrides win. The same command resumes a run that was interrupt
 
   raylign align conf/job/demo.yaml out=runs/first
   raylign align conf/job/demo.yaml out=runs/more method.n=32 journal=runs/first/candidates
+
+Every key, its default and what it means: {CONF}/defaults.yaml,
+and a file for each plugin in the folders method, policy, generator and reward beside it.
 
 Exit status: 0 all rows have a result; 1 the run failed; 2 bad configuration or input, found before any model was
 loaded; 3 finished, with rejected rows (see OUT/rejects), or 0 with --accept-rejects.
