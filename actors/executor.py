@@ -103,7 +103,7 @@ class Executor:
             self._lease.release()
 
     def _run(self) -> dict[str, Any]:
-        if self._schedule.graph.finished and self.folder.exists("manifest.json"):
+        if self.finished:
             summary: dict[str, Any] = self.folder.read_json("summary.json")
             return summary
         self._report()
@@ -123,6 +123,11 @@ class Executor:
         self._report(finished=True)
         self._reporter.end("finished")
         return summary
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do, to be asked after ``prepare``."""
+        return self._schedule.graph.finished and self.folder.exists("manifest.json")
 
     @property
     def logs(self) -> list[str]:

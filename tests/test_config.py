@@ -71,6 +71,7 @@ def test_of_responses_and_transcripts_the_last_one_named_counts() -> None:
     run = load(["relabel"], ["reward=toy", "data.transcript=[chosen,rejected]"])
     assert (run.data.responses, run.data.prompt_from) == (None, ("chosen", "rejected"))
     run = load(["relabel"], ["reward=toy"])
+    assert run.reward.model == "toy"  # not that of the file's own engine, which isn't loaded
     assert (run.data.response_columns, run.data.prompt_from) == (("responses",), "prompt")
 
 

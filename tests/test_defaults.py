@@ -17,7 +17,7 @@ from pipeline.sections import ClusterConfig, DataConfig, ExportConfig, Generator
 
 KINDS = ("method", "policy", "generator", "reward")
 PLUGINS = [(kind, name) for kind in KINDS for name in plugin.names(kind)]
-NO_WEIGHTS = {"threads", "trust_remote_code"}
+NO_WEIGHTS = {"model", "threads", "trust_remote_code"}
 UNUSED: dict[tuple[str, str], set[str]] = {
     ("generator", "none"): {f.name for f in dataclasses.fields(GeneratorConfig)} - {"engine", "replicas", "gpus"},
     ("generator", "openai"): {"threads"},
@@ -26,7 +26,7 @@ UNUSED: dict[tuple[str, str], set[str]] = {
     ("reward", "judge"): {"column", "trust_remote_code"},
     ("reward", "simulated"): {*NO_WEIGHTS, "column"},
     ("reward", "toy"): {*NO_WEIGHTS, "column"},
-    ("reward", "verifier"): {*NO_WEIGHTS, "column", "model"},
+    ("reward", "verifier"): {*NO_WEIGHTS, "column"},
 }
 """Keys that all plugins of the kind have, and that mean nothing to this one."""
 IN_YAML_ALONE: tuple[Any, ...] = ("", {})

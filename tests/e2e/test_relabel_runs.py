@@ -83,13 +83,17 @@ def test_pairs_are_made_of_the_best_and_the_worst(scored: Path) -> None:
     assert [len(exported(scored, name)) for name in ("unpaired", "sft", "candidates")] == [9, 4, 10]
 
 
-def test_other_export_settings_export_again_and_score_nothing(scored: Path, data: str) -> None:
+def test_other_export_settings_export_again_and_score_nothing(
+    scored: Path, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept = {p: p.stat().st_mtime_ns for folder in ("results", "candidates") for p in (scored / folder).rglob("*")}
     again = [f"out={scored}", f"data.input={data}", "data.responses=responses", "reward=toy"]
     assert main([*again, "export.max_ratio=2", "export.form=text"]) == 3
     assert [(p["chosen"], p["rejected"]) for p in exported(scored, "pairs")] == [("ab", "c")]
     assert json.loads((scored / "export.json").read_text())["without"]["pairs"] == {"length": 3}
     assert main(again) == 3
+    assert "this run was finished before: nothing is drawn or scored" in capsys.readouterr().out
+    assert "| prompt: MissingResponse | 2 |" in (scored / "export" / "README.md").read_text()
     assert len(exported(scored, "pairs")) == 4
     assert {
         p: p.stat().st_mtime_ns for folder in ("results", "candidates") for p in (scored / folder).rglob("*")

@@ -25,7 +25,8 @@ from pipeline.storage.training_data import export
 from pipeline.types import Content, Message
 
 CHAT: Content = (Message("user", "q"), Message("assistant", "a"), Message("user", "r"))
-SOURCE = Provenance("a run", "rescore", {"reward model": "m"}, 0, "run", [], 2, {"raylign": "0"})
+REJECTED = {"prompt: EmptyPrompt": 2}
+SOURCE = Provenance("a run", "rescore", {"reward model": "m"}, 0, "run", [], 2, {"raylign": "0"}, reasons=REJECTED)
 
 
 def candidate(text: str, reward: float, kind: str = "sample", index: int = 0) -> ScoredCandidate:
@@ -220,6 +221,8 @@ def test_the_card_begins_with_what_the_hub_reads(tmp_path: Path) -> None:
     assert found["configs"][0]["data_files"] == [{"split": "train", "path": "pairs/*.parquet"}]
     assert found["size_categories"] == ["n<1K"]
     assert "Of 6 input rows 4 have a result and 2 were rejected." in text
+    assert "| prompt: EmptyPrompt | 2 |" in text
+    assert "mean lengths are 3.667 and 3 characters." in text
 
 
 contents = st.sampled_from(["p", CHAT, (Message("system", "s"), Message("user", "q"))])
