@@ -8,6 +8,8 @@ from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
+from actors.hub import config_file
+from pipeline import checkout
 from pipeline.errors import ConfigError
 from pipeline.plugin import nearest
 
@@ -118,22 +120,22 @@ def _commit(name: str, key: str) -> str:
 
 def _hub_config(name: str, key: str) -> str:
     """The path of a hub model's config.json, from the cache or else the hub."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    cached = try_to_load_from_cache(name, "config.json")
-    if isinstance(cached, str):
-        return cached
+    own = checkout.hint(name)
     try:
-        return hf_hub_download(name, "config.json")
+        return config_file(name, quick=bool(own) or _may_be_here(name))
     except Exception as error:  # offline, gated, misspelt: all of them mean that there is no such model here
         raise ConfigError(
             f"{key}={name!r}{_near(name)} is neither a directory on this machine nor in the Hugging Face cache, and "
-            f"the hub did not give it ({type(error).__name__}: {str(error).splitlines()[0]}); give a model directory, "
-            "or download the model first"
+            f"the hub did not give it ({type(error).__name__}: {str(error).splitlines()[0]})"
+            + (own or "; give a model directory, or download the model first")
         ) from error
+
+
+def _may_be_here(name: str) -> bool:
+    """Whether a name begins as a directory does that is here."""
+    return "/" in name and Path(name).parent.is_dir()
 
 
 def _near(name: str) -> str:
     """Where the name begins as a directory here does, the one in it that may be meant."""
-    place = Path(name).parent
-    return nearest(name, [str(p) for p in place.iterdir() if p.is_dir()]) if "/" in name and place.is_dir() else ""
+    return nearest(name, [str(p) for p in Path(name).parent.iterdir() if p.is_dir()]) if _may_be_here(name) else ""

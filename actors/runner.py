@@ -127,8 +127,10 @@ class Runner:
         config = self._spec.config
         method = plugin.load("method", config.method.name)
         ended = self._ended_before()
-        for row in prompts(self._shard, config.data):
+        for row in prompts(self._shard, config.data, scores_alone=plugin.scores_alone(config.method)):
             name = row.id
+            if row.blank and not self._node.segment:
+                self._counts["blank_given"] += row.blank
             if name in ended:
                 continue
             prompt = self._render(row)

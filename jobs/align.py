@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from textwrap import shorten
 from typing import Any
 
 from rich.console import Console
@@ -12,12 +11,11 @@ from actors.cluster import Cluster
 from actors.executor import Executor
 from jobs.command import REJECTED, guarded, load_arguments
 from jobs.display import Display, closing_table, models
+from pipeline.config import CONF
 from pipeline.sections import RunConfig
 from pipeline.storage.rejected import reasons
 
-EXAMPLE = 200
-"""Characters of an error that is shown in full."""
-USAGE = """
+USAGE = f"""
 usage: raylign align CONF.yaml [CONF.yaml ...] [key=value ...]
 
 Runs a method over a data set: prompts in, aligned responses and every candidate out, both as Parquet under out=.
@@ -25,6 +23,9 @@ Later files and overrides win. The same command resumes a run that was interrupt
 
   raylign align conf/job/demo.yaml out=runs/first
   raylign align conf/job/demo.yaml out=runs/more method.n=32 journal=runs/first/candidates
+
+Every key, its default and what it means: {CONF}/defaults.yaml,
+and a file for each plugin in the folders method, policy, generator and reward beside it.
 
 Exit status: 0 all rows have a result; 1 the run failed; 2 bad configuration or input, found before any model was
 loaded; 3 finished, with rejected rows (see OUT/rejects), or 0 with --accept-rejects.
@@ -60,18 +61,20 @@ def align(
         executor.prepare()
         for warning in executor.warnings:
             console.print(f"warning: {warning}", soft_wrap=True, markup=False)
-        if executor.finished:
-            console.print("finished already: nothing is drawn")
+        finished = executor.finished
         summary = executor.run()
     if not brief:
+        if finished:
+            console.print("this run was finished before: nothing is drawn or scored, and the figures are those of then")
         console.print(closing_table(summary, config.out))
     if executor.logs and summary["session"]["draws"]:
         console.print(f"engine logs: {', '.join(executor.logs)}", soft_wrap=True)
     if summary["rejects"]:
         console.print(f"rejected rows and why: {config.out}/rejects", soft_wrap=True)
         for reason in reasons(executor.folder):
-            said = f"  {reason.rows:,} at {reason.what}, e.g. {shorten(reason.example, EXAMPLE)}"
-            console.print(said, soft_wrap=True, markup=False)
+            console.print(f"  {reason.said()}", soft_wrap=True, markup=False)
+    if blank := summary["counts"].get("blank_given"):
+        console.print(f"{blank:,} given {'response' if blank == 1 else 'responses'} without any text left out")
     return summary
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jobs.command import guarded, split
 from jobs.display import checking, duration
@@ -17,7 +19,9 @@ from pipeline.config import load, merge
 from pipeline.errors import ConfigError
 from pipeline.sections import RunConfig
 from pipeline.storage import given
-from pipeline.storage.source import Source, inspect, read
+from pipeline.storage.rejected import Reason, by_reason
+from pipeline.storage.shards import Row, cut, prompts
+from pipeline.storage.source import Source, inspect
 from pipeline.sweep.plan import Sweep, is_sweep, load_sweep
 from pipeline.sweep.sharing import drawing
 from pipeline.types import RowError
@@ -26,9 +30,10 @@ USAGE = """
 usage: raylign plan [CONF.yaml ...] [key=value ...] [tokens_per_second=N] [rewards_per_second=N] [--json]
 
 Checks a run's configuration and input, and says how many draws, tokens and rewards it needs at most. Nothing is loaded
-and nothing is written; the input is read for its number of rows, and of given responses where it has some. Of a sweep
-it says what all trials need together: those that differ in draws, steps or selection alone count once, with the most of
-them. Trials of several methods or budgets share their first draws too, so that they need less than is said.
+and nothing is written; the input is read for its number of rows. Where it has responses (data.responses,
+data.transcript) they are counted, and it is said which rows would be rejected, and why. Of a sweep it says what all
+trials need together: those that differ in draws, steps or selection alone count once, with the most of them. Trials of
+several methods or budgets share their first draws too, so that they need less than is said.
 
   raylign plan conf/job/tpo_d5n20.yaml data.input=prompts.parquet
   raylign plan conf/job/best_of_n.yaml data.input=prompts.parquet tokens_per_second=2500 rewards_per_second=80
@@ -77,6 +82,15 @@ def _rate(name: str, arguments: list[str]) -> float | None:
     return rate
 
 
+@dataclass
+class Looked:
+    """What rows come with: responses to score, some without text that are left out, and why rows would be rejected."""
+
+    responses: int = 0
+    blank: int = 0
+    rejected: list[Reason] = field(default_factory=list)
+
+
 def plan(config: RunConfig, rates: dict[str, float | None]) -> dict[str, Any]:
     """Rows, and what they need at most together. Raises ``InputError``."""
     return _needed(config, *_counted(config), rates)
@@ -87,11 +101,13 @@ def plan_sweep(sweep: Sweep, rates: dict[str, float | None]) -> dict[str, Any]:
 
     ``each``: the plans of the trials whose draws those of all others are part of (see ``drawing``).
     """
-    counted: dict[str, tuple[int, int]] = {}
+    counted: dict[str, tuple[int, Looked]] = {}
+    plans = []
     for trial in sweep.trials:
-        if (data := repr(trial.config.data)) not in counted:
-            counted[data] = _counted(trial.config)
-    plans = [_needed(trial.config, *counted[repr(trial.config.data)], rates) for trial in sweep.trials]
+        read = repr((trial.config.data, plugin.scores_alone(trial.config.method)))
+        if read not in counted:
+            counted[read] = _counted(trial.config)
+        plans.append(_needed(trial.config, *counted[read], rates))
     places = drawing([trial.config for trial in sweep.trials])
     together = [plans[i] for i in places]
     return {
@@ -110,21 +126,24 @@ def _sum(parts: Sequence[Mapping[str, Any]], keys: Sequence[str] | None = None) 
     return {key: sum(part.get(key, 0) for part in parts) for key in there}
 
 
-def _counted(config: RunConfig) -> tuple[int, int]:
-    """The input's rows, and how many responses they came with."""
+def _counted(config: RunConfig) -> tuple[int, Looked]:
+    """The input's rows, and what they came with."""
     source = inspect(config.data)
-    return source.rows, _given(config, source)
+    return source.rows, _look(config, source) if given.columns(config.data) else Looked()
 
 
-def _needed(config: RunConfig, rows: int, responses: int, rates: dict[str, float | None]) -> dict[str, Any]:
+def _needed(config: RunConfig, whole: int, looked: Looked, rates: dict[str, float | None]) -> dict[str, Any]:
+    rows = whole - sum(reason.rows for reason in looked.rejected)
     method = plugin.load("method", config.method.name)
     cost, with_one = (method.at_most(config.method, config.generator.max_tokens, n) for n in (0, 1))
-    rewards = cost.rewards * rows + (with_one.rewards - cost.rewards) * responses
+    rewards = cost.rewards * rows + (with_one.rewards - cost.rewards) * looked.responses
     tokens = cost.tokens * rows
     found = {
         "method": config.method.name,
-        "rows": rows,
-        "given": responses,
+        "rows": whole,
+        "given": looked.responses,
+        "blank_given": looked.blank,
+        "rejected": [asdict(reason) for reason in looked.rejected],
         "draws": cost.draws * rows,
         "tokens": tokens,
         "rewards": rewards,
@@ -146,27 +165,38 @@ def _needed(config: RunConfig, rows: int, responses: int, rates: dict[str, float
     return found
 
 
-def _given(config: RunConfig, source: Source) -> int:
-    """How many responses the input has, in rows whose own are as they should be."""
-    data = config.data
-    if not given.columns(data):
-        return 0
-    count = 0
-    for file in source.files:
-        for part in read(source, file, ROWS_AT_ONCE):
-            if isinstance(data.prompt_from, str):
-                rows: Any = given.responses(part, data.response_columns)
+def _look(config: RunConfig, source: Source) -> Looked:
+    looked = Looked()
+
+    def wrong() -> Iterator[RowError]:
+        for row in _rows(config, source):
+            looked.blank += row.blank
+            if isinstance(row.content, RowError):
+                yield row.content
             else:
-                rows = (r if isinstance(r, RowError) else r[1] for r in given.conversations(part, data.prompt_from))
-            count += sum(len(row) for row in rows if not isinstance(row, RowError))
-    return count
+                looked.responses += len(row.given)
+
+    looked.rejected = by_reason(wrong())
+    return looked
+
+
+def _rows(config: RunConfig, source: Source) -> Iterator[Row]:
+    """Every row as a run reads it."""
+    for i in range(len(source.files)):
+        for _, shard in cut(source, i, ROWS_AT_ONCE):
+            yield from prompts(shard, config.data, scores_alone=plugin.scores_alone(config.method))
 
 
 def table(found: dict[str, Any]) -> Table:
     """For people: the whole run, and per row in brackets."""
     shown = Table(show_header=False, title=f"{found['method']}, at most", title_justify="left")
-    rows = max(found["rows"], 1)
+    rejected = [Reason(**reason) for reason in found["rejected"]]
+    rows = max(found["rows"] - sum(reason.rows for reason in rejected), 1)
     shown.add_row("rows", f"{found['rows']:,}" + (f", with {found['given']:,} responses" if found["given"] else ""))
+    if found["blank_given"]:
+        shown.add_row("left out", f"{found['blank_given']:,} responses without any text")
+    for reason in rejected:
+        shown.add_row("to be rejected", Text(reason.said()))
     for name in ("draws", "tokens", "rewards"):
         shown.add_row(name, f"{found[name]:,} ({found[name] / rows:,.0f} a row)")
     for name, amount in found["further_rewards"].items():

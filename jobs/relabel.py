@@ -21,6 +21,7 @@ from pipeline.export.examples import Statistics
 from pipeline.sections import RunConfig, reward_column
 from pipeline.storage.folder import Folder
 from pipeline.storage.lease import take
+from pipeline.storage.rejected import reasons
 from pipeline.storage.scored import ScoredRows
 from pipeline.storage.training_data import PLACE, export
 
@@ -106,6 +107,8 @@ def _provenance(config: RunConfig, summary: Mapping[str, Any], run: ScoredRows) 
         files=values["data.input"],
         rejected=summary["rejects"],
         versions=summary["versions"],
+        blank=summary["counts"].get("blank_given", 0),
+        reasons={reason.what: reason.rows for reason in reasons(run.folder)},
     )
 
 

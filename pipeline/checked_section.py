@@ -7,12 +7,13 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, TypeVar, cast, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import plugin
+from pipeline.containers import wrong_container
 from pipeline.errors import ConfigError, first_line
 from pipeline.sampling import refused
 
@@ -73,9 +74,8 @@ def _check_nested_keys(section: str, schema: type[Any], settings: Mapping[str, A
     types = get_type_hints(schema)
     for key, value in settings.items():
         place = f"{section}.{key}" if section else key
-        for container, other, said in ((list, Mapping, "a list"), (dict, list, "a mapping")):
-            if get_origin(types[key]) is container and isinstance(value, other):
-                raise ConfigError(f"{place} = {value!r}: expected {said}")
+        if problem := wrong_container(schema, key, value):
+            raise ConfigError(f"{place} = {value!r}: {problem}")
         if not dataclasses.is_dataclass(types[key]):
             continue
         nested = cast(type[Any], types[key])

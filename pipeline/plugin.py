@@ -62,6 +62,11 @@ def asks_policy(method: str) -> bool:
     return bool(getattr(load("method", method), "ASKS_POLICY", False))
 
 
+def scores_alone(method: MethodConfig) -> bool:
+    """Whether a method with these settings has nothing but the responses that a row came with."""
+    return getattr(load("method", method.name), "NEEDS_RESPONSES", False) and not draws(method)
+
+
 def nearest(word: str, known: list[str]) -> str:
     """`` (did you mean 'x'?)`` for the closest known word, or nothing."""
     found = difflib.get_close_matches(word, known, n=1)

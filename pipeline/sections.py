@@ -19,11 +19,12 @@ class DataConfig:
     ``chat`` where the tokenizer has a template.
 
     What the input has already: ``responses``, a column or a list of columns, each with a response (a string, or the
-    assistant's messages) or a list of strings; or ``transcript``, one or more columns with whole conversations (texts
-    as HH-RLHF has them, or messages), which are the same up to their last turns. These are the responses, and what
-    comes before is the prompt, in place of the column ``prompt``. ``reference``: the column with right answers (strings
-    or numbers), which a verifier compares responses with, or with the responses that a judge compares them with; or a
-    list of columns, with whatever a reward goes by (see ``RewardConfig.reference_columns``).
+    assistant's messages) or a list of strings, as many in each of the columns that have lists; or ``transcript``, one
+    or more columns with whole conversations (texts as HH-RLHF has them, or messages), which are the same up to their
+    last turns. These are the responses, and what comes before is the prompt, in place of the column ``prompt``.
+    ``reference``: the column with right answers (strings or numbers), which a verifier compares responses with, or with
+    the responses that a judge compares them with; or a list of columns, with whatever a reward goes by (see
+    ``RewardConfig.reference_columns``).
     """
 
     input: Any = None

@@ -75,6 +75,7 @@ def test_of_responses_and_transcripts_the_last_one_named_counts(tmp_path: Path) 
     run = load(["relabel", str(tmp_path / "a.yaml")], ["reward=toy", "data.transcript=t"])
     assert (run.data.prompt, run.data.responses, run.data.prompt_from) == ("prompt", None, ("t",))
     run = load(["relabel"], ["reward=toy"])
+    assert run.reward.model == "toy"  # not that of the file's own engine, which isn't loaded
     assert (run.data.response_columns, run.data.prompt_from) == (("responses",), "prompt")
 
 

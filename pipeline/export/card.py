@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,10 @@ REASONS = {
     "single": "a single response with some text and a finite reward",
     "duplicate": "all responses are the same text",
     "tie": "all rewards are the same",
-    "margin": "no reward lies below the best by more than the margin",
-    "disagree": "no response that is left lies below the best by all of the models that are to agree",
-    "length": "no response that is left has a length near enough to the best one's",
-    "no_given": "no response that is left was given with the row",
-    "blank": "the response that was kept has no text or no finite reward",
+    "margin": "no reward lies below the best by more than the margin (export.margin)",
+    "disagree": "no response that is left lies below the best by all of the models that are to agree (export.agree)",
+    "length": "no response that is left has a length near enough to the best one's (export.max_ratio, max_difference)",
+    "no_given": "no response that is left was given with the row (export.rule)",
     NO_TEXT: "the conversation has no plain text",
 }
 """For people, why rows give nothing."""
@@ -39,7 +38,11 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where data come from. ``files``: the input's, as its manifest has them. ``rejected``: rows without a result."""
+    """Where data come from. ``files``: the input's, as its manifest has them. ``rejected``: rows without a result.
+
+    ``reasons``: how many of them by what was wrong. ``blank``: responses without text that the input has, which were
+    left out.
+    """
 
     title: str
     method: str
@@ -49,6 +52,8 @@ class Provenance:
     files: Sequence[Mapping[str, Any]]
     rejected: int
     versions: Mapping[str, str]
+    blank: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 def card(found: Statistics, config: ExportConfig, threshold: float, source: Provenance, data: str) -> str:
@@ -58,11 +63,11 @@ def card(found: Statistics, config: ExportConfig, threshold: float, source: Prov
         f"# {source.title}\n",
         _origin(source, found),
         "## Contents\n",
-        _contents(found, config, source.rejected),
+        _contents(found, config, source),
         _loading(found, config),
     ]
     if "pairs" in config.formats:
-        parts += ["## Pairs\n", _pairs(found)]
+        parts += ["## Pairs\n", _pairs(found, config.length)]
     if "unpaired" in config.formats:
         counts = f"{found.labels[True]:,} are true and {found.labels[False]:,} false"
         parts.append(f"Labels are true for rewards above {threshold:g}: {counts}.\n")
@@ -109,13 +114,21 @@ def _origin(source: Provenance, found: Statistics) -> str:
     )
 
 
-def _contents(found: Statistics, config: ExportConfig, rejected: int) -> str:
+def _contents(found: Statistics, config: ExportConfig, source: Provenance) -> str:
     rows = [(f"`{name}`", FORMATS[name], f"{found.examples[name]:,}") for name in config.formats]
-    total = found.rows + rejected
-    return (
-        _table(("format", "what", "examples"), rows)
-        + f"\nOf {total:,} input rows {found.rows:,} have a result and {rejected:,} were rejected.\n"
-    )
+    total = found.rows + source.rejected
+    said = [f"Of {total:,} input rows {found.rows:,} have a result and {source.rejected:,} were rejected."]
+    if source.blank:
+        said.append(f"Responses of the input without any text, which were left out: {source.blank:,}.")
+    if found.instead:
+        said.append(
+            f"Supervised examples with the best of the other responses, since the one that was kept has no text or no "
+            f"finite reward: {found.instead:,}."
+        )
+    text = _table(("format", "what", "examples"), rows) + "\n" + " ".join(said) + "\n"
+    if source.reasons:
+        text += "\n" + _table(("rejected at", "rows"), [(what, f"{n:,}") for what, n in source.reasons.items()])
+    return text
 
 
 def _loading(found: Statistics, config: ExportConfig) -> str:
@@ -126,7 +139,7 @@ def _loading(found: Statistics, config: ExportConfig) -> str:
     return _block("python", code)
 
 
-def _pairs(found: Statistics) -> str:
+def _pairs(found: Statistics, unit: str) -> str:
     without: Mapping[str, int] = found.without.get("pairs", {})
     rows = [("made a pair", f"{found.examples['pairs']:,}")]
     rows += [(f"none: {REASONS[reason]}", f"{n:,}") for reason, n in sorted(without.items())]
@@ -139,7 +152,7 @@ def _pairs(found: Statistics) -> str:
     return text + (
         f"\nRewards of a pair differ by {margins.mean():.4g} on average (median {np.median(margins):.4g}). The better "
         f"response is the longer one in {longer.mean():.1%} of pairs; mean lengths are {lengths['chosen'].mean():.4g} "
-        f"and {lengths['rejected'].mean():.4g}.\n"
+        f"and {lengths['rejected'].mean():.4g} {unit}.\n"
     )
 
 

@@ -18,8 +18,6 @@ from pipeline.types import Content
 Example = dict[str, Any]
 NO_TEXT = "no_text"
 """Why a row makes nothing in plain text: its conversation has no transcript."""
-BLANK = "blank"
-"""Why a row makes no supervised example: what was kept has no text or no finite reward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,8 @@ class ScoredRow:
 
 @dataclass
 class Statistics:
-    """What the examples come to. ``without``: rows that gave none, by format and reason.
+    """What the examples come to. ``without``: rows that gave none, by format and reason. ``instead``: supervised
+    examples with another response than the one that was kept, which can't be learned from.
 
     ``rewards`` and ``lengths`` hold one number per candidate, or per pair's better and worse response.
     """
@@ -60,6 +59,7 @@ class Statistics:
     rows: int = 0
     examples: Counter[str] = field(default_factory=Counter)
     without: dict[str, Counter[str]] = field(default_factory=dict)
+    instead: int = 0
     labels: Counter[bool] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     rewards: dict[str, array[float]] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class Exporter:
         makers: dict[str, Callable[[], list[Example] | str]] = {
             "pairs": lambda: self._pairs(row, prompt, scored),
             "unpaired": lambda: self._unpaired(row, prompt, scored),
-            "sft": lambda: self._sft(row),
+            "sft": lambda: self._sft(row, scored),
             "candidates": lambda: self._candidates(row, prompt),
         }
         return {name: self._counted(name, makers[name]()) for name in config.formats}
@@ -150,11 +150,17 @@ class Exporter:
         ]
         return made or "no_candidate"
 
-    def _sft(self, row: ScoredRow) -> list[Example] | str:
-        if not usable([Scored(row.response, row.reward, 0)]):
-            return BLANK
-        whole = forms.whole(row.content, row.response, self._config.form)
-        return [{"id": row.id, **whole, "score": row.reward}]
+    def _sft(self, row: ScoredRow, scored: list[Scored]) -> list[Example] | str:
+        """What was kept; or the best with text and a finite reward, where that lacks one: a model may end at once."""
+        kept = Scored(row.response, row.reward, 0)
+        if not usable([kept]):
+            others = [scored[i] for i in usable(scored)]
+            if not others:
+                return "no_candidate"
+            kept = max(others, key=lambda s: s.reward)
+            self.statistics.instead += 1
+        whole = forms.whole(row.content, kept.text, self._config.form)
+        return [{"id": row.id, **whole, "score": kept.reward}]
 
     def _candidates(self, row: ScoredRow, prompt: Example) -> list[Example]:
         return [

@@ -3,20 +3,25 @@ r"""Conversations as one text, ``\n\nHuman: ...\n\nAssistant: ...``, as HH-RLHF 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.types import Message
 
 NAMES = {"user": "Human", "assistant": "Assistant"}
 _ROLES = {name: role for role, name in NAMES.items()}
 _MARK = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+_BARE = re.compile(r"(?<!\r)\n")
 
 
 def parse(text: str) -> tuple[Message, ...]:
     """The turns of a transcript. One space after a name belongs to it; all else is the turn's own.
 
+    Where all lines end as Windows ends them (carriage return, line feed), line feeds take their place.
+
     Raises ``ValueError`` for a text that doesn't begin with a name.
     """
+    if "\r\n" in text and not _BARE.search(text):
+        text = text.replace("\r\n", "\n")
     marks = list(_MARK.finditer(text))
     if not marks or marks[0].start() != 0:
         raise ValueError(r"it must begin with 'Human:' or 'Assistant:', and a turn with '\n\n' before that")
@@ -46,25 +51,26 @@ def opening() -> str:
     return f"\n\n{NAMES['assistant']}:"
 
 
-def split(conversations: Sequence[Sequence[Message]]) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+def split(conversations: Mapping[str, Sequence[Message]]) -> tuple[tuple[Message, ...], tuple[str, ...]]:
     """What conversations have in common up to their last turns, and these: a prompt, and one response from each.
 
-    Raises ``ValueError`` where they part earlier, or don't end with one turn of the assistant's.
+    Raises ``ValueError``, with the name at fault, where they part earlier, or don't end with one turn of the
+    assistant's.
     """
-    first = tuple(conversations[0])
-    for number, turns in enumerate(conversations):
-        if len(turns) < 2:
-            raise ValueError(f"conversation {number} (counted from 0) has {len(turns)} turns, and at least 2 make one")
-        if turns[-1].role != "assistant":
-            raise ValueError(f"conversation {number} (counted from 0) ends with a turn of the {turns[-1].role}")
+    (whose, first), *_ = conversations.items()
+    for name, turns in conversations.items():
+        if not turns or turns[-1].role != "assistant":
+            end = f"ends with the {turns[-1].role}'s turn" if turns else "has no turns"
+            raise ValueError(f"{name} {end}: there is no response of the assistant")
+        if len(turns) == 1:
+            raise ValueError(f"{name} has one turn, the assistant's: there is no prompt before it")
         if turns[-2].role == "assistant":
-            raise ValueError(f"conversation {number} (counted from 0) ends with two turns of the assistant")
-        if len(turns) != len(first) or tuple(turns[:-1]) != first[:-1]:
-            shared = next(
-                (i for i, (a, b) in enumerate(zip(first, turns, strict=False)) if a != b), min(len(first), len(turns))
-            )
+            raise ValueError(f"{name} ends with two turns of the assistant: which of them is the response?")
+        if tuple(turns[:-1]) != tuple(first[:-1]):
+            pairs = enumerate(zip(first, turns, strict=False))
+            shared = next((i for i, (a, b) in pairs if a != b), min(len(first), len(turns)))
             raise ValueError(
-                f"conversations 0 and {number} have {len(first)} and {len(turns)} turns, of which the first {shared} "
-                "agree; all but the last must"
+                f"{whose} has {len(first)} turns and {name} {len(turns)}, of which the first {shared} agree; all but "
+                "the last must"
             )
-    return first[:-1], tuple(turns[-1].content for turns in conversations)
+    return tuple(first[:-1]), tuple(turns[-1].content for turns in conversations.values())

@@ -9,10 +9,13 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.kernels import transcript
+from pipeline.plugin import nearest
 from pipeline.sections import DataConfig
 from pipeline.storage.messages import MESSAGES, is_list, is_messages, is_string, read_messages
 from pipeline.types import Message, RowError
 
+RESPONSES, TRANSCRIPT = KEYS = ("data.responses", "data.transcript")
+"""Keys that name columns with responses; either may name several."""
 Given = tuple[str, ...]
 Split = tuple[tuple[Message, ...], Given]
 
@@ -20,8 +23,15 @@ Split = tuple[tuple[Message, ...], Given]
 def columns(data: DataConfig) -> list[tuple[str, str]]:
     """The columns that responses are read from, each after the key that names it."""
     transcripts = () if isinstance(data.prompt_from, str) else data.prompt_from
-    responses = [("data.responses", name) for name in data.response_columns]
-    return responses + [("data.transcript", name) for name in transcripts]
+    return [(RESPONSES, name) for name in data.response_columns] + [(TRANSCRIPT, name) for name in transcripts]
+
+
+def meant(key: str, column: str, known: list[str]) -> str:
+    """The nearest column, or the list that names with commas between them were meant to be; for messages."""
+    parts = [part.strip() for part in column.split(",")]
+    if key in KEYS and len(parts) > 1 and set(parts) <= set(known):
+        return f" (several columns are a list: {key}=[{','.join(parts)}])"
+    return nearest(column, known)
 
 
 def check(data: DataConfig, schema: pa.Schema, files: str) -> None:
@@ -29,9 +39,9 @@ def check(data: DataConfig, schema: pa.Schema, files: str) -> None:
     for key, name in columns(data):
         kind = schema.field(name).type
         texts = is_list(kind) and (is_string(kind.value_type) or pa.types.is_null(kind.value_type))
-        if is_string(kind) or is_messages(kind) or (key == "data.responses" and texts):
+        if is_string(kind) or is_messages(kind) or (key == RESPONSES and texts):
             continue
-        wanted = "strings, lists of strings" if key == "data.responses" else "strings"
+        wanted = "strings, lists of strings" if key == RESPONSES else "strings"
         raise InputError(
             f"{key}: column {name!r} of {files} is {kind}; it must hold {wanted} or lists of {{role, content}} with "
             "strings in both: name another column, or convert this one"
@@ -54,9 +64,23 @@ def conversations(table: pa.Table, names: tuple[str, ...]) -> Iterator[Split | R
             yield error
             continue
         try:
-            yield transcript.split([t for t in turns if not isinstance(t, RowError)])
+            yield transcript.split(
+                {f"column {name!r}": t for name, t in zip(names, turns, strict=True) if not isinstance(t, RowError)}
+            )
         except ValueError as reason:
-            yield RowError("prompt", "BadTranscript", f"of {', '.join(map(repr, names))}: {reason}")
+            yield RowError("prompt", "BadTranscript", str(reason))
+
+
+def with_text(responses: Given) -> Given:
+    """Those that aren't blank. From one without text nothing can be learned, however a reward model scores it."""
+    return tuple(text for text in responses if text.strip())
+
+
+def nothing(blank: int) -> RowError:
+    """Why a row that is only scored has nothing to score. ``blank``: how many responses without text it came with."""
+    came = f"none of the row's {blank} responses has any text" if blank > 1 else "the row's response has no text"
+    what = came if blank else "the row came with no response"
+    return RowError("prompt", "MissingResponse", f"{what}, and method.n = 0 draws none")
 
 
 def prompt_column(table: pa.Table, names: tuple[str, ...]) -> pa.ChunkedArray:
@@ -77,7 +101,8 @@ def _unequal(row: Mapping[str, Any]) -> RowError | None:
     if len(set(lengths.values())) < 2:
         return None
     said = ", ".join(f"{length} in {name!r}" for name, length in lengths.items())
-    return RowError("prompt", "UnequalLists", f"the columns hold different numbers of responses: {said}")
+    remedy = "make lists that stand side by side equally long, or name one of the columns alone"
+    return RowError("prompt", "UnequalLists", f"the columns hold different numbers of responses: {said}; {remedy}")
 
 
 def _is_turns(value: list[Any]) -> bool:

@@ -159,8 +159,11 @@ def _difference(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> 
 def input_difference(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[str]:
     """How an input differs from what a plan says of it (see ``Source.describe``), a sentence each for some files."""
     there, here = ({f["file"]: f for f in files} for files in (before, now))
-    found = []
-    for file in sorted({*there, *here}):
+    renamed = _renamed(there, here)
+    found = [
+        f"file {_short(a)} is called {_short(b)} now; rows are named after it: rename it" for a, b in renamed.items()
+    ]
+    for file in sorted({*there, *here} - {*renamed, *renamed.values()}):
         if file not in here:
             found.append(f"file {_short(file)} is missing now")
         elif file not in there:
@@ -168,6 +171,13 @@ def input_difference(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[
         elif there[file] != here[file]:
             found.append(f"file {_short(file)} {_file_difference(there[file], here[file])}")
     return found[:5] or ["the files stand in another order"]
+
+
+def _renamed(there: Mapping[str, Mapping[str, Any]], here: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Files that are gone, and new ones with the same content."""
+    new = {f["blake2b"]: name for name, f in here.items() if name not in there}
+    gone = (f for name, f in there.items() if name not in here)
+    return {f["file"]: name for f in gone if (name := new.get(f["blake2b"])) and f == {**here[name], "file": f["file"]}}
 
 
 def _file_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

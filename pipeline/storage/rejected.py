@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from textwrap import shorten
 
 from pipeline.storage.folder import Folder
+from pipeline.types import RowError
 
 COLUMNS = ["stage", "error_type", "error"]
+EXAMPLE = 200
+"""Characters of an error that is shown in full."""
 
 
 @dataclass
@@ -17,12 +22,22 @@ class Reason:
     rows: int
     example: str
 
+    def said(self) -> str:
+        """For people, in one line."""
+        return f"{self.rows:,} at {self.what}, e.g. {shorten(self.example, EXAMPLE)}"
+
 
 def reasons(folder: Folder) -> list[Reason]:
     """Those of all rows that are in ``rejects`` so far, in the order in which they first come."""
+    names = folder.names("rejects", ".parquet")
+    rows = (row for name in names for row in folder.read_table(f"rejects/{name}", COLUMNS).to_pylist())
+    return by_reason(RowError(**row) for row in rows)
+
+
+def by_reason(errors: Iterable[RowError]) -> list[Reason]:
+    """Errors of rows, one a row, in the order in which their kinds first come."""
     found: dict[str, Reason] = {}
-    for name in folder.names("rejects", ".parquet"):
-        for row in folder.read_table(f"rejects/{name}", COLUMNS).to_pylist():
-            what = f"{row['stage']}: {row['error_type']}"
-            found.setdefault(what, Reason(what, 0, row["error"])).rows += 1
+    for error in errors:
+        what = f"{error.stage}: {error.error_type}"
+        found.setdefault(what, Reason(what, 0, error.error)).rows += 1
     return list(found.values())

@@ -116,18 +116,26 @@ def twice(folder: Folder, shards: int) -> tuple[str, int, int] | None:
 
 
 class Row(NamedTuple):
-    """A row's id, its prompt or what is wrong with it, the responses that it came with, and its reference."""
+    """A row's id, its prompt or what is wrong with it, the responses that it came with, and its reference.
+
+    ``blank``: how many responses without text it came with; ``given`` has none of them.
+    """
 
     id: str
     content: Content | RowError
     given: Given = ()
     reference: str | None = None
+    blank: int = 0
 
 
-def prompts(shard: pa.Table, data: DataConfig) -> Iterator[Row]:
-    """Every row, in order."""
+def prompts(shard: pa.Table, data: DataConfig, *, scores_alone: bool = False) -> Iterator[Row]:
+    """Every row, in order. ``scores_alone``: a row that came with no response that has text is wrong."""
     for (name, content, responses), reference in zip(_rows(shard, data), references.texts(shard, data), strict=True):
-        yield Row(name, content, responses, reference)
+        left = given.with_text(responses)
+        blank = len(responses) - len(left)
+        if scores_alone and not left and not isinstance(content, RowError):
+            content = given.nothing(blank)
+        yield Row(name, content, left, reference, blank)
 
 
 def _rows(shard: pa.Table, data: DataConfig) -> Iterator[tuple[str, Content | RowError, Given]]:

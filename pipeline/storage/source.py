@@ -15,6 +15,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import checkout
 from pipeline.errors import InputError, StorageError, Unreachable
 from pipeline.keys import digest
 from pipeline.plugin import nearest
@@ -194,7 +195,7 @@ def _no_match(pattern: str) -> str:
     hint = f"; a data set of the Hugging Face Hub is hf://datasets/{pattern}" if HUB_NAME.fullmatch(pattern) else ""
     return (
         f"data.input: no file matches {pattern!r}{nearest(last, there)}; check the path (fsspec URLs and globs "
-        f"work){hint}"
+        f"work){checkout.hint(pattern) or hint}"
     )
 
 
@@ -268,7 +269,7 @@ def _check_columns(config: DataConfig, schema: pa.Schema, url: str) -> None:
     for key, column in (*columns, *given.columns(config), ("data.id", config.id), *references.columns(config)):
         if column is not None and column not in schema.names:
             raise InputError(
-                f"{key}: {url} has no column {column!r}{nearest(column, schema.names)}; "
+                f"{key}: {url} has no column {column!r}{given.meant(key, column, schema.names)}; "
                 f"set {key} to one of its columns: {', '.join(schema.names)}"
             )
 

@@ -100,6 +100,7 @@ def _record(run: ScoredRows, config: ExportConfig, exporter: Exporter, files: li
         "settings": {**asdict(config), "threshold": exporter.threshold},
         "rows": found.rows,
         "examples": dict(found.examples),
+        "instead": found.instead,
         "without": {name: dict(reasons) for name, reasons in found.without.items()},
         "files": [file.to_json() for file in files],
     }

@@ -15,7 +15,7 @@ from tests.e2e.conftest import align, candidates, settings, table
 pytestmark = pytest.mark.ray
 
 ROWS: list[dict[str, Any]] = [
-    {"prompt": "one", "responses": ["aab", "b"], "level": 0},
+    {"prompt": "one", "responses": ["aab", "", "b"], "level": 0},
     {"prompt": "two", "responses": ["a", None], "level": 1},
     {"prompt": "three", "responses": ["c", "c", "aaa"], "level": 2},
     {"prompt": "four", "responses": [], "level": 3},
@@ -52,12 +52,14 @@ def test_what_is_given_is_scored_without_a_generator(scored: Path) -> None:
     assert [(r["id"], r["index"], r["response"], r["reward"]) for r in rows] == [
         (f"p-{i}", j, text, text.count("a") - text.count("b") / 2)
         for i in (0, 2, 5, 6)
-        for j, text in enumerate(ROWS[i]["responses"])
+        for j, text in enumerate(filter(None, ROWS[i]["responses"]))
     ]
     assert {(r["kind"], r["generator"], r["cut"], r["finish_reason"]) for r in rows} == {("given", None, None, None)}
     summary = json.loads((scored / "summary.json").read_text())
     assert summary["engines"]["generator"] == []
     assert summary["counts"]["rewards"] == 10
+    assert summary["counts"]["blank_given"] == 1
+    assert "without any text, which were left out: 1." in (scored / "export" / "README.md").read_text()
     assert "draws" not in summary["counts"]
     assert [r["response"] for r in table(scored, "results").to_pylist()] == ["aab", "aaa", "ab", "aaaa"]
 
@@ -66,7 +68,7 @@ def test_no_row_is_lost_and_rejects_say_why(scored: Path) -> None:
     rejects = {r["id"]: r for r in table(scored, "rejects").to_pylist()}
     assert {name: r["error_type"] for name, r in rejects.items()} == {
         "p-1": "MissingResponse",
-        "p-3": "ValueError",
+        "p-3": "MissingResponse",
         "p-4": "EmptyPrompt",
     }
     assert "method.n = 0 draws none" in rejects["p-3"]["error"]
@@ -81,13 +83,17 @@ def test_pairs_are_made_of_the_best_and_the_worst(scored: Path) -> None:
     assert [len(exported(scored, name)) for name in ("unpaired", "sft", "candidates")] == [9, 4, 10]
 
 
-def test_other_export_settings_export_again_and_score_nothing(scored: Path, data: str) -> None:
+def test_other_export_settings_export_again_and_score_nothing(
+    scored: Path, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept = {p: p.stat().st_mtime_ns for folder in ("results", "candidates") for p in (scored / folder).rglob("*")}
     again = [f"out={scored}", f"data.input={data}", "data.responses=responses", "reward=toy"]
     assert main([*again, "export.max_ratio=2", "export.form=text"]) == 3
     assert [(p["chosen"], p["rejected"]) for p in exported(scored, "pairs")] == [("ab", "c")]
     assert json.loads((scored / "export.json").read_text())["without"]["pairs"] == {"length": 3}
     assert main(again) == 3
+    assert "this run was finished before: nothing is drawn or scored" in capsys.readouterr().out
+    assert "| prompt: MissingResponse | 2 |" in (scored / "export" / "README.md").read_text()
     assert len(exported(scored, "pairs")) == 4
     assert {
         p: p.stat().st_mtime_ns for folder in ("results", "candidates") for p in (scored / folder).rglob("*")

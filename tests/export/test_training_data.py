@@ -25,7 +25,8 @@ from pipeline.storage.training_data import export
 from pipeline.types import Content, Message
 
 CHAT: Content = (Message("user", "q"), Message("assistant", "a"), Message("user", "r"))
-SOURCE = Provenance("a run", "rescore", {"reward model": "m"}, 0, "run", [], 2, {"raylign": "0"})
+REJECTED = {"prompt: EmptyPrompt": 2}
+SOURCE = Provenance("a run", "rescore", {"reward model": "m"}, 0, "run", [], 2, {"raylign": "0"}, reasons=REJECTED)
 
 
 def candidate(text: str, reward: float, kind: str = "sample", index: int = 0) -> ScoredCandidate:
@@ -133,12 +134,28 @@ def test_other_data_are_never_taken_from_the_cache(tmp_path: Path) -> None:
 
 def test_rows_that_give_nothing_are_counted_by_reason(tmp_path: Path) -> None:
     data, record = exported(tmp_path, margin=0.75)
-    assert record["without"] == {"pairs": {"margin": 1, "tie": 1}, "sft": {"blank": 1}}
+    assert record["without"] == {"pairs": {"margin": 1, "tie": 1}}
     assert record["examples"] == {name: data[name].num_rows for name in FORMATS}
     assert record["rows"] == len(ROWS)
     card = (tmp_path / "export" / "README.md").read_text()
     for reason in ("margin", "tie"):
         assert f"| none: {REASONS[reason]} | 1 |" in card
+
+
+def test_what_was_kept_gives_way_in_supervised_examples_if_nothing_can_be_learned_from_it(tmp_path: Path) -> None:
+    """As after a draw that ended at once and was rewarded for it. It is in no pair either, better or worse."""
+    data, record = exported(tmp_path)
+    kept = {r["id"]: (r["messages"][-1], r["score"]) for r in data["sft"].to_list()}
+    assert kept["r1"] == (turn("assistant", "better"), 0.5)
+    assert kept["r2"] == (turn("assistant", "same"), 1.0)
+    assert record["instead"] == 1
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert "the one that was kept has no text or no finite reward: 1." in card
+    exporter = Exporter(ExportConfig(), len, 0.0)
+    made = exporter.examples(row("r", "p", candidate("text", 1.0), candidate(" ", 2.0), candidate("", -1.0)))
+    assert (made["pairs"], len(made["sft"]), len(made["candidates"])) == ([], 1, 3)
+    assert exporter.examples(row("r", "p", candidate("", 1.0)))["sft"] == []
+    assert exporter.statistics.without["sft"] == {"no_candidate": 1}
 
 
 def test_labels_follow_the_threshold_or_the_median(tmp_path: Path) -> None:
@@ -204,6 +221,8 @@ def test_the_card_begins_with_what_the_hub_reads(tmp_path: Path) -> None:
     assert found["configs"][0]["data_files"] == [{"split": "train", "path": "pairs/*.parquet"}]
     assert found["size_categories"] == ["n<1K"]
     assert "Of 6 input rows 4 have a result and 2 were rejected." in text
+    assert "| prompt: EmptyPrompt | 2 |" in text
+    assert "mean lengths are 3.667 and 3 characters." in text
 
 
 contents = st.sampled_from(["p", CHAT, (Message("system", "s"), Message("user", "q"))])

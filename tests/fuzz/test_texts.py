@@ -94,7 +94,7 @@ messages = st.builds(Message, st.sampled_from(("user", "assistant", "system", ""
 @given(st.lists(st.lists(messages, max_size=4), min_size=1, max_size=3))
 def test_conversations_are_split_or_refused(conversations: list[list[Message]]) -> None:
     try:
-        shared, last = transcript.split(conversations)
+        shared, last = transcript.split({f"column {i}": turns for i, turns in enumerate(conversations)})
     except ValueError:
         return
     for turns, response in zip(conversations, last, strict=True):

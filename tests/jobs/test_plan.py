@@ -14,7 +14,7 @@ from jobs.plan import main
 @pytest.fixture
 def data(tmp_path: Path) -> str:
     path = tmp_path / "p.jsonl"
-    rows = [{"prompt": f"p{i}", "responses": ["a", "b"][: i % 3]} for i in range(7)]
+    rows = [{"prompt": f"p{i}", "responses": ["a", "b"][: i % 3], "other": ["c", "d", ""][: i % 4]} for i in range(7)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
@@ -39,6 +39,7 @@ def planned(capsys: pytest.CaptureFixture[str], data: str, *overrides: str) -> d
         ),
         (["method=rescore", "data.responses=responses"], {"draws": 0, "tokens": 0, "rewards": 6, "depth": 1}),
         (["method=rescore", "data.responses=responses", "method.n=1"], {"draws": 7, "tokens": 70, "rewards": 13}),
+        (["data.responses=[responses,other]", "method=rescore", "method.n=1"], {"draws": 3, "rewards": 9}),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -47,6 +48,22 @@ def test_costs_by_hand(
 ) -> None:
     found = planned(capsys, data, *settings)
     assert {name: found[name] for name in expected} == expected
+
+
+def test_rows_that_a_run_would_reject_are_said_with_the_reason(capsys: pytest.CaptureFixture[str], data: str) -> None:
+    alone = planned(capsys, data, "method=rescore", "data.responses=responses")
+    assert [(r["what"], r["rows"]) for r in alone["rejected"]] == [("prompt: MissingResponse", 3)]
+    both = ["method=rescore", "data.responses=[responses,other]"]
+    found = planned(capsys, data, *both, "method.n=1")
+    assert [(r["what"], r["rows"]) for r in found["rejected"]] == [("prompt: UnequalLists", 4)]
+    assert main(["out=x", f"data.input={data}", "reward=toy", *both]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "4 at prompt: UnequalLists, e.g. the columns hold different numbers of responses: 0 in" in shown
+
+
+def test_responses_without_text_are_counted_and_cost_nothing(capsys: pytest.CaptureFixture[str], data: str) -> None:
+    found = planned(capsys, data, "method=rescore", "data.responses=other")
+    assert (found["given"], found["rewards"], found["blank_given"]) == (8, 8, 1)
 
 
 def test_rates_become_hours(capsys: pytest.CaptureFixture[str], data: str) -> None:

@@ -65,25 +65,39 @@ def test_roles_without_a_name_are_refused() -> None:
 def test_the_common_part_is_the_prompt() -> None:
     a = parse("\n\nHuman: q\n\nAssistant: x\n\nHuman: r\n\nAssistant: good")
     b = parse("\n\nHuman: q\n\nAssistant: x\n\nHuman: r\n\nAssistant: bad")
-    assert split([a, b]) == (a[:-1], ("good", "bad"))
-    assert split([a, a]) == (a[:-1], ("good", "good"))
+    assert split({"a": a, "b": b}) == (a[:-1], ("good", "bad"))
+    assert split({"a": a, "again": a}) == (a[:-1], ("good", "good"))
     assert write(a[:-1]) + opening() + " good" == write(a)
 
 
 @pytest.mark.parametrize(
     ("others", "message"),
     [
-        ("\n\nHuman: q\n\nAssistant: other\n\nHuman: r\n\nAssistant: bad", "4 and 4 turns, of which the first 1 agree"),
-        ("\n\nHuman: q\n\nAssistant: x", "4 and 2 turns, of which the first 2 agree"),
-        ("\n\nHuman: q\n\nAssistant: x\n\nHuman: r", "1 .* ends with a turn of the user"),
-        ("\n\nAssistant: x", "1 .* has 1 turns"),
-        ("\n\nHuman: q\n\nAssistant: x\n\nAssistant: y", "1 .* ends with two turns of the assistant"),
+        (
+            "\n\nHuman: q\n\nAssistant: other\n\nHuman: r\n\nAssistant: bad",
+            "^a has 4 turns and b 4, .* first 1 agree",
+        ),
+        ("\n\nHuman: q\n\nAssistant: x", "^a has 4 turns and b 2, of which the first 2 agree"),
+        (
+            "\n\nHuman: q\n\nAssistant: x\n\nHuman: r",
+            "^b ends with the user's turn: there is no response of the assistant",
+        ),
+        ("\n\nAssistant: x", "^b has one turn, the assistant's: there is no prompt before it"),
+        ("\n\nHuman: q", "^b ends with the user's turn: there is no response of the assistant"),
+        ("\n\nHuman: q\n\nAssistant: x\n\nAssistant: y", "^b ends with two turns of the assistant"),
     ],
 )
 def test_transcripts_that_part_early_are_refused(others: str, message: str) -> None:
     first = parse("\n\nHuman: q\n\nAssistant: x\n\nHuman: r\n\nAssistant: good")
     with pytest.raises(ValueError, match=message):
-        split([first, parse(others)])
+        split({"a": first, "b": parse(others)})
+
+
+def test_a_transcript_with_windows_line_ends_reads_as_the_one_without() -> None:
+    text = "\n\nHuman: one\ntwo\n\nthree\n\nAssistant: yes"
+    assert parse(text.replace("\n", "\r\n")) == parse(text)
+    own = "\n\nHuman: a\r\nb\n\nAssistant: c\r\n\r\nHuman: d"  # of a turn, since the transcript's end otherwise
+    assert parse(own) == (Message(HUMAN, "a\r\nb"), Message(ASSISTANT, "c\r\n\r\nHuman: d"))
 
 
 def test_real_transcripts_are_read_and_written_back(shared_data: Path) -> None:

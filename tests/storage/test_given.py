@@ -66,8 +66,38 @@ def test_a_column_of_lists_may_have_any_number_in_each_row(tmp_path: Path) -> No
 
 
 def test_columns_of_texts_stand_in_the_order_of_the_configuration(tmp_path: Path) -> None:
-    rows = [{"prompt": "p", "chosen": "good", "rejected": ""}]
-    assert read(tmp_path, rows, responses=["rejected", "chosen"]) == [("p", ("", "good"))]
+    rows = [{"prompt": "p", "chosen": "good", "rejected": "bad"}]
+    assert read(tmp_path, rows, responses=["rejected", "chosen"]) == [("p", ("bad", "good"))]
+
+
+BLANK = [
+    {"prompt": "p", "r": ["", "good", " \n"]},
+    {"prompt": "p", "r": ["good"]},
+    {"prompt": "p", "r": ["\t"]},
+    {"prompt": "p", "r": ["", ""]},
+    {"prompt": "p", "r": []},
+    {"prompt": "", "r": [""]},
+]
+
+
+def test_responses_without_text_are_counted_and_left_out(tmp_path: Path) -> None:
+    _, _, (shard,) = shards(tmp_path, [BLANK], rows=99)
+    data = DataConfig(responses="r")
+    found = [(row.given, row.blank) for row in prompts(shard, data)]
+    assert found == [(("good",), 2), (("good",), 0), ((), 1), ((), 2), ((), 0), ((), 1)]
+    errors = [r.content for r in prompts(shard, data, scores_alone=True) if isinstance(r.content, RowError)]
+    assert [(error.error_type, error.error.partition(",")[0]) for error in errors] == [
+        ("MissingResponse", "the row's response has no text"),
+        ("MissingResponse", "none of the row's 2 responses has any text"),
+        ("MissingResponse", "the row came with no response"),
+        ("EmptyPrompt", "the prompt is empty"),
+    ]
+    assert [row.content for row in prompts(shard, data)][2:5] == ["p"] * 3  # draws may come
+
+
+def test_a_transcript_that_ends_with_nothing_gives_no_response(tmp_path: Path) -> None:
+    rows = [{"chosen": "\n\nHuman: q\n\nAssistant:", "rejected": "\n\nHuman: q\n\nAssistant: a"}]
+    assert read(tmp_path, rows, transcript=["chosen", "rejected"]) == [((Message("user", "q"),), ("a",))]
 
 
 def test_conversational_completions_are_responses(tmp_path: Path) -> None:
@@ -96,7 +126,13 @@ def test_what_is_missing_costs_its_row_and_says_where(tmp_path: Path) -> None:
         ("p", ("x", "y")),
         ("MissingResponse", "column 'a' is null"),
         ("MissingResponse", "column 'b', item 0 (counted from 0) is null"),
-        ("UnequalLists", "the columns hold different numbers of responses: 2 in 'a', 1 in 'b'"),
+        (
+            "UnequalLists",
+            (
+                "the columns hold different numbers of responses: 2 in 'a', 1 in 'b'; make lists that stand side by "
+                "side equally long, or name one of the columns alone"
+            ),
+        ),
         ("EmptyPrompt", "the prompt is empty"),
     ]
 
@@ -113,7 +149,7 @@ def test_transcripts_give_the_prompt_and_the_responses(tmp_path: Path) -> None:
     good, apart, none, null = read(tmp_path, TRANSCRIPTS, transcript=["chosen", "rejected"])
     assert good == ((Message("user", "q"),), ("good", "bad"))
     assert apart[0] == none[0] == "BadTranscript"
-    assert "of which the first 0 agree" in apart[1]
+    assert apart[1].startswith("column 'chosen' has 2 turns and column 'rejected' 2, of which the first 0 agree")
     assert none[1].startswith("column 'chosen' holds no transcript: it must begin with")
     assert null == ("MissingResponse", "column 'rejected' is null")
     alone = read(tmp_path, TRANSCRIPTS[:1], transcript="chosen")
@@ -148,6 +184,8 @@ def test_results_and_rejects_of_transcripts_have_their_prompt_and_lose_no_column
             "data.responses: column 'n' of .* is int64; it must hold strings, lists of",
         ),
         ({"responses": "numbers"}, "data.responses: column 'numbers' of .* is list<element: int64>"),
+        ({"responses": "responses, prompt"}, r"several columns are a list: data.responses=\[responses,prompt\]"),
+        ({"transcript": "prompt,n"}, r"several columns are a list: data.transcript=\[prompt,n\]"),
         ({"transcript": "chosn"}, r"data.transcript: .* has no column 'chosn'"),
         ({"transcript": "responses"}, "data.transcript: column 'responses' of .* is list"),
     ],

@@ -51,7 +51,8 @@ def test_models_and_files_are_named_as_people_know_them(tmp_path: Path) -> None:
         "had 90 bytes, has 91 now": [{**file, "bytes": 91}],
         "has other content of the same size": [{**file, "blake2b": "bb"}],
         'file "q" is new': [file, {**file, "file": "q"}],
-        'file "p" is missing': [{**file, "file": "q"}],
+        'file "p" is missing': [{**file, "file": "q", "rows": 4}],
+        'file "p" is called "q" now; rows are named after it: rename it': [{**file, "file": "q"}],
     }
     for said, files in changes.items():
         assert f"data.input: file {'' if said.startswith('file') else chr(34) + 'p' + chr(34) + ' '}" in refusal(

@@ -84,8 +84,8 @@ def test_prompts_are_read_or_named(value: Any, expected: Any) -> None:
         else pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     )
     table = pa.table({ID: ["r"], WRONG: pa.nulls(1, pa.string()), "prompt": pa.array([value], kind)})
-    ((name, content, given, reference),) = prompts(table, DataConfig())
-    assert (given, reference) == ((), None)
+    ((name, content, *rest),) = prompts(table, DataConfig())
+    assert rest == [(), None, 0]
     assert name == "r"
     assert (content.error_type if isinstance(content, RowError) else content) == expected
 

@@ -270,3 +270,11 @@ def test_a_packed_file_that_is_damaged(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(packed[:12] + damage + (packed[16:] if damage else b""))
     with pytest.raises(InputError, match=r"a\.jsonl\.gz: can't be read after line 0 .*copy it again"):
         look(str(tmp_path / "a.jsonl.gz"))
+
+
+def test_a_path_of_the_gallery_says_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"'demo/test.parquet'.*in Raylign's own directory, .*: run the command there"):
+        inspect(DataConfig(input="demo/test.parquet"))
+    with pytest.raises(InputError, match=r"globs work\)$"):
+        inspect(DataConfig(input="demo/tset.parquet"))
