@@ -37,6 +37,11 @@ RESTART_S = 120.0
 """How long a pool may be without any replica: time for one to begin on a busy node, not to die at every load."""
 
 
+def patience(node_wait_s: float) -> float:
+    """For how many seconds a pool goes on without any replica, where machines may take so long to join."""
+    return max(RESTART_S, node_wait_s)
+
+
 class PoolLost(Exception):
     """The engine can't start; the node fails with this, and the run with it."""
 
@@ -71,6 +76,7 @@ class Pool:
         self._home: dict[str, Line] = {}
         self._next = 0
         self._started = False
+        self._away_since: float | None = None
         self.lost: BaseException | None = None
         self.deaths = 0
         self.resent = 0
@@ -128,6 +134,16 @@ class Pool:
         """How many requests are out at replicas, how many no replica has taken yet, and how many replicas serve."""
         serving = sum(r.alive and not r.retired for r in self._replicas)
         return {"in_flight": self.in_flight, "waiting": len(self._waiting), "serving": serving}
+
+    @property
+    def away_s(self) -> float:
+        """For how many seconds it has been known that no replica is there; 0 where one is."""
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
+
+    def _miss(self) -> None:
+        """One is not there: notes since when that goes for all of them."""
+        if self._away_since is None and not any(r.alive and not r.retired for r in self._replicas):
+            self._away_since = time.monotonic()
 
     async def close(self) -> None:
         """Stops listening. What is still out is dropped, and keeps nobody waiting."""
@@ -239,8 +255,7 @@ class Pool:
 
         One that is away (its machine is lost, say, and no other has room) is waited for as long as others are there.
         """
-        deaths, tries, begun = 0, 0, time.monotonic()
-        heard = begun
+        deaths, tries, heard = 0, 0, time.monotonic()
         while True:
             try:
                 await silence.answer(replica.actor, replica.actor.start.remote(), self._load_s)
@@ -256,13 +271,13 @@ class Pool:
                     self._take_back(replica)
                 if deaths == self._attempts:
                     raise PoolLost(f"a replica did not come back: {error}") from error
-                wait_s = max(RESTART_S, self.node_wait_s)
-                if time.monotonic() > begun + wait_s and not any(r.alive and not r.retired for r in self._replicas):
-                    raise ReplicasAway(f"a replica did not come back within {wait_s:g} s: {error}") from error
+                self._miss()
+                if self.away_s > (wait_s := patience(self.node_wait_s)):
+                    raise ReplicasAway(f"no replica is left, and none came back within {wait_s:g} s") from error
                 heard = silence.unreached(replica.actor, heard, self._hang_s) if away else time.monotonic()
             await asyncio.sleep(min(RESTART_PAUSE_S * 2**tries, MAX_PAUSE_S))
             tries += 1
-        replica.alive = True
+        replica.alive, self._away_since = True, None
         self._route()
 
     async def _guard(self, work: Any) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from actors.fulfil import Fulfiller
-from actors.pool import Pool, PoolLost
+from actors.pool import Pool, PoolLost, ReplicasAway
 from actors.protocol import BadRequest, Tokenizer
 from actors.roster import Follower, Report
 from actors.scoring import Scorer
@@ -287,6 +287,8 @@ class Runner:
 
 def _lost(name: str, error: BaseException) -> BaseException:
     """Why a pool was lost, in the words of its section."""
+    if isinstance(error, ReplicasAway):
+        return ReplicasAway(f"{name}: {error}")
     word = {"critic": "generator", "rewards": "reward"}.get(name.partition(".")[0])
     return type(error)(plugin.respelled(str(error), name, word)) if word and isinstance(error, PoolLost) else error
 

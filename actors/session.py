@@ -25,13 +25,17 @@ Engines = dict[str, list[dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands: rows done of all, and counts over its nodes (draws, recalled, generated_tokens, ...)."""
+    """Where a run stands: rows done of all, and counts over its nodes (draws, recalled, generated_tokens, ...).
+
+    ``waits``: sentences on what it waits for that isn't there.
+    """
 
     rows: int
     total: int
     counts: Mapping[str, float]
     seconds: float
     finished: bool = False
+    waits: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

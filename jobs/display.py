@@ -65,10 +65,13 @@ class Display:
         ]
         quiet_s = self._quiet(replies + progress.rows, progress.seconds)
         if not progress.finished and self._waits(replies):
-            return f"{parts[0]} · loading models ({duration(progress.seconds)})"
+            loading = f"loading models ({duration(progress.seconds)})"
+            return " · ".join([parts[0], *(progress.waits or [loading])])
         if progress.finished:
             parts[2] = f"{tokens:,.0f} tokens"
             parts.append(f"done in {duration(progress.seconds)}")
+        elif progress.waits:
+            parts += progress.waits
         elif rates["rows"] > 0:
             parts.append(f"{duration((progress.total - progress.rows) / rates['rows'])} left")
         elif quiet_s >= QUIET_S:

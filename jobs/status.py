@@ -79,6 +79,7 @@ def standing(folder: Folder) -> dict[str, Any]:
         "seconds": status.seconds if status else 0.0,
         "journal": _journal(folder, plan),
         "logs": list(status.logs) if status else [],
+        "waits": list(live.waits) if live else [],
     }
 
 
@@ -132,6 +133,8 @@ def table(found: dict[str, Any]) -> Table:
     """For people: one line a subject, and only the subjects that there is something to say of."""
     shown = Table(show_header=False, title=found["run"], title_justify="left")
     shown.add_row("state", found["state"] + (f": {found['note']}" if found["note"] else ""))
+    for said in found["waits"]:
+        shown.add_row("waits for", said)
     shown.add_row("what", found["what"])
     shown.add_row("rows", _rows(found))
     counts, rates = found["counts"], found["rates"]

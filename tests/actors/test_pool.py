@@ -443,7 +443,7 @@ def test_a_replica_that_is_being_restarted_is_waited_for(
         assert (replies, lost, starts) == (["reply to q"], None, 8)
     else:
         assert isinstance(lost, PoolLost)
-        assert "did not come back" in str(lost)
+        assert ("none came back" if isinstance(lost, ReplicasAway) else "did not come back") in str(lost)
         assert starts <= 3
 
 
@@ -470,6 +470,53 @@ def test_a_replica_without_a_machine_is_waited_for_as_long_as_others_serve(
         assert (len(replies), lost, starts) == (8, None, 31)
     else:
         assert isinstance(lost, ReplicasAway)
+
+
+def test_a_pool_knows_since_when_no_replica_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.pool.RESTART_PAUSE_S", 0.01)
+    monkeypatch.setattr("actors.pool.MAX_PAUSE_S", 0.01)
+    nowhere = ActorUnavailableError("no node has room", None)
+
+    async def main() -> None:
+        away, replies = FakeActor(away=10**6, absence=nowhere), []
+        pool = pool_of([away, other := FakeActor()])
+        pool.submit(1, "row", replies.append)
+        await until(lambda: away.starts > 3 and len(replies) == 1)
+        assert pool.away_s == 0.0, "the other one serves"
+        other._away, other._absence = 10**6, nowhere
+        other.replace()
+        pool.submit(2, "row", replies.append)
+        await until(lambda: pool.away_s > 0.1)
+        assert pool.away_s < 5.0
+        away._away = 0
+        await until(lambda: len(replies) == 2)
+        assert pool.away_s == 0.0
+        await pool.close()
+
+    drive(main)
+
+
+def test_a_pool_waits_as_long_for_the_last_replica_as_for_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One was away for long when the other one died, which comes back in a moment."""
+    monkeypatch.setattr("actors.pool.RESTART_PAUSE_S", 0.01)
+    monkeypatch.setattr("actors.pool.MAX_PAUSE_S", 0.01)
+    monkeypatch.setattr("actors.pool.RESTART_S", 0.5)
+    nowhere = ActorUnavailableError("no node has room", None)
+
+    async def main() -> tuple[list[str], Any]:
+        replies: list[str] = []
+        pool = pool_of([FakeActor(away=10**6, absence=nowhere), other := FakeActor()])
+        pool.submit(1, "row", replies.append)
+        await until(lambda: len(replies) == 1)
+        await asyncio.sleep(0.6)
+        other._away, other._absence = 3, nowhere
+        other.replace()
+        pool.submit(2, "row", replies.append)
+        await until(lambda: len(replies) == 2 or pool.lost is not None)
+        await pool.close()
+        return replies, pool.lost
+
+    assert drive(main) == (["reply to 1", "reply to 2"], None)
 
 
 def test_a_machine_may_take_longer_to_join_where_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
