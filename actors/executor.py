@@ -25,7 +25,7 @@ from actors.resizing import Resizer
 from actors.roster import Posted
 from actors.schedule import Schedule
 from actors.scheduler import BudgetScheduler
-from actors.session import Progress, Session, summarize, totals
+from actors.session import Died, Progress, Session, deaths, summarize, totals
 from actors.spec import RunSpec, make_spec
 from pipeline.config import to_yaml
 from pipeline.errors import RaylignError, RunDirectoryError, RunFailed, StorageError
@@ -62,6 +62,7 @@ class Executor:
         self._scheduler: Any = None
         self._live: dict[str, dict[str, float]] = {}
         self._waits: tuple[str, ...] = ()
+        self._died: dict[str, set[str]] = {}
         self._metrics: Metrics | None = None
         self._in_flight, self._looked = 1, float("-inf")
         self.warnings: list[str] = []
@@ -176,6 +177,7 @@ class Executor:
             return
         self._session.nodes.append(node.name)
         self._live.pop(node.name, None)
+        self._bury(record.died)
         self._schedule.complete(node, record)
         self._measure(node)
 
@@ -221,13 +223,20 @@ class Executor:
         running = {node.name for node in self._running.values()}
         known = self._live | {name: dict(posted.counts) for name, posted in board.items()}
         self._live = {name: known[name] for name in running if name in known}
+        for name in running & board.keys():
+            self._bury(board[name].died)
         away = [Away(self._schedule.tries(n), board[n].away) for n in running if n in board]
         self._waits = absence.sentences(away, self._cluster, self._config)
         if self._metrics is not None:
             for name, counts in self._live.items():
                 self._metrics.work(name, counts)
             self._metrics.standing(self._progress(), {n: board.get(n, Posted()).queues for n in running})
+            self._metrics.deaths(deaths([self._died]))
             self._metrics.engines()
+
+    def _bury(self, died: Died) -> None:
+        for role, names in died.items():
+            self._died.setdefault(role, set()).update(names)
 
     def _await(self, said: str) -> None:
         """Shows what is waited for before anything is loaded."""
@@ -236,7 +245,7 @@ class Executor:
         self._waits = ()
 
     def _progress(self, finished: bool = False) -> Progress:
-        counts = totals(self._schedule.done.values())
+        counts = totals(self._schedule.done.values(), self._died)
         for live in self._live.values():
             for name, value in live.items():
                 counts[name] += value

@@ -78,7 +78,8 @@ class Pool:
         self._started = False
         self._away_since: float | None = None
         self.lost: BaseException | None = None
-        self.deaths = 0
+        self.died: set[str] = set()
+        """Names of the processes that died, the same in every runner that had asked one."""
         self.resent = 0
         self.on_lost: Callable[[], None] = lambda: None
         self.node_wait_s = 0.0
@@ -124,6 +125,11 @@ class Pool:
         self.start()
         self._waiting.append(Work(request, row, on_reply))
         self._route()
+
+    @property
+    def deaths(self) -> int:
+        """How many of its replicas' processes died."""
+        return len(self.died)
 
     @property
     def in_flight(self) -> int:
@@ -179,10 +185,10 @@ class Pool:
             except RayActorError:
                 await self._revive(replica)
                 continue
-            replica.life = replica.life or found.life
-            if found.life != replica.life:
-                await self._revive(replica)
+            if found.life != (replica.life or found.life):
+                await self._revive(replica, died=found.process != replica.process)
                 continue
+            replica.life, replica.process = found.life, found.process
             for number, reply in found.replies:
                 work = replica.in_flight.pop(number, None)
                 if work is not None:
@@ -205,15 +211,16 @@ class Pool:
         self.resent += len(again)
         self._waiting.extendleft(reversed(again))
 
-    async def _revive(self, replica: Line) -> None:
+    async def _revive(self, replica: Line, died: bool = True) -> None:
         """Takes back what a dead replica had, and waits for Ray to restart it."""
-        self._take_back(replica)
+        self._take_back(replica, died)
         if not replica.finished:
             await self._begin(replica)
 
-    def _take_back(self, replica: Line) -> None:
-        self.deaths += 1
-        replica.alive, replica.life = False, ""
+    def _take_back(self, replica: Line, died: bool) -> None:
+        if died:
+            self.died.add(replica.process or f"{replica.actor!r}, as it began")
+        replica.alive, replica.life, replica.process = False, "", ""
         lost, replica.in_flight, replica.outbox = list(replica.in_flight.values()), {}, []
         alone, replica.on_trial = replica.on_trial == 1, 0
         for work in lost:
@@ -258,7 +265,7 @@ class Pool:
         deaths, tries, heard = 0, 0, time.monotonic()
         while True:
             try:
-                await silence.answer(replica.actor, replica.actor.start.remote(), self._load_s)
+                replica.process = await silence.answer(replica.actor, replica.actor.start.remote(), self._load_s)
                 break
             except RayTaskError as error:  # the engine itself says why it can't start
                 raise PoolLost(str(error.cause or error)) from error
@@ -268,7 +275,7 @@ class Pool:
                 deaths += not away
                 replica.alive = False
                 if replica.in_flight:  # sent to it while it loaded; others are there, perhaps
-                    self._take_back(replica)
+                    self._take_back(replica, died=not away)
                 if deaths == self._attempts:
                     raise PoolLost(f"a replica did not come back: {error}") from error
                 self._miss()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -158,12 +158,16 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """A finished node: what followed, which files it wrote, and what it counted."""
+    """A finished node: what followed, which files it wrote, and what it counted.
+
+    ``died``: names of the replicas' processes that it saw die, by role; other nodes may have seen the same.
+    """
 
     node: str
     outcome: NodeOutcome
     files: tuple[FileRecord, ...]
     counts: Mapping[str, float]
+    died: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 OUTCOMES: dict[str, type[NodeOutcome]] = {"Ingested": Ingested, "Advanced": Advanced, "Done": Done}
@@ -178,6 +182,7 @@ def commit_node(folder: Folder, plan: Plan, record: NodeRecord) -> None:
         "outcome": outcome,
         "files": [f.to_json() for f in record.files],
         "counts": dict(record.counts),
+        "died": {role: list(names) for role, names in record.died.items()},
     }
     folder.write_json(f"_nodes/{record.node}.json", value)
 
@@ -216,7 +221,7 @@ def read_node(folder: Folder, name: str) -> tuple[NodeRecord, str]:
     kind: Any = OUTCOMES[fields.pop("type")]
     outcome: NodeOutcome = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
     files = tuple(FileRecord(**f) for f in value["files"])
-    return NodeRecord(value["node"], outcome, files, value["counts"]), value["fingerprint"]
+    return NodeRecord(value["node"], outcome, files, value["counts"], value.get("died", {})), value["fingerprint"]
 
 
 def shard_starts(folder: Folder, plan: Plan) -> list[int]:

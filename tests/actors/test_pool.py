@@ -90,7 +90,7 @@ class FakeActor:
             await asyncio.sleep(0.2)  # the death comes first
         return f"reply to {request}"
 
-    async def _start(self) -> None:
+    async def _start(self) -> str:
         self.starts += 1
         await self._freeze("start")
         if self._away:
@@ -104,6 +104,7 @@ class FakeActor:
             self._new_mailbox()
             self._met.clear()
             raise ActorDiedError
+        return self.mailbox.process
 
     async def _called(self, client: str, requests: list[tuple[int, Any]]) -> None:
         self.calls += 1
@@ -131,7 +132,8 @@ class FakeActor:
         if self._met.setdefault(client, self._life) != self._life:
             self._met[client] = self._life
             raise ActorDiedError
-        return Delivery(replies, self.mailbox.load, self.mailbox.ready(client), self.mailbox.life(client))
+        there = (self.mailbox.ready(client), self.mailbox.life(client), self.mailbox.process)
+        return Delivery(replies, self.mailbox.load, *there)
 
     def release(self) -> None:
         """Lets everything held so far go."""
@@ -265,7 +267,7 @@ def test_a_runner_that_stood_still_sends_again_what_its_replica_forgot(monkeypat
         return replies, pool
 
     replies, pool = drive(main)
-    assert (replies, pool.resent) == (["reply to 1"], 1)
+    assert (replies, pool.resent, pool.deaths) == (["reply to 1"], 1, 0), "the process is the same"
 
 
 def test_a_row_stays_where_its_prefix_is_unless_that_replica_is_busier() -> None:
@@ -318,6 +320,30 @@ def test_what_a_dead_replica_had_is_sent_again() -> None:
     replies, actor, pool = drive(main)
     assert sorted(replies) == [f"reply to {i}" for i in range(5)]
     assert (pool.deaths, pool.resent, actor.starts) == (1, 5, 2)
+
+
+def test_a_death_has_the_same_name_for_everyone_who_saw_it() -> None:
+    """Two runners had requests there; two replicas died."""
+
+    async def main() -> tuple[set[str], set[str]]:
+        actors = [FakeActor(hold=True), FakeActor(hold=True)]
+        pools = [Pool(actors, name, 1, 3) for name in ("one", "other")]  # type: ignore[arg-type]
+        replies: list[Any] = []
+        for i, pool in enumerate(pools):
+            for row in range(2):
+                pool.submit((i, row), f"{i} {row}", replies.append)
+        await until(lambda: all(len(actor.seen) == 2 for actor in actors))
+        await asyncio.sleep(0.2)  # they have told who they are
+        for actor in actors:
+            actor.replace()
+            actor.release()
+        await until(lambda: len(replies) == 4)
+        for pool in pools:
+            await pool.close()
+        return pools[0].died, pools[1].died
+
+    one, other = drive(main)
+    assert (len(one), one) == (2, other)
 
 
 @pytest.mark.parametrize(("attempts", "deaths"), [(1, 2), (2, 2), (3, 3), (5, 5)])

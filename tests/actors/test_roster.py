@@ -24,6 +24,7 @@ class FakePool:
         self.actors: list[str] = []
         self.settled = True
         self.away_s = 0.0
+        self.died: set[str] = set()
 
     def follow(self, actors: Sequence[str]) -> None:
         self.actors = list(actors)

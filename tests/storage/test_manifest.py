@@ -98,7 +98,7 @@ def test_node_records_come_back_as_they_were(tmp_path: Path) -> None:
     plan = adopt_plan(folder, VALUES, ())
     records = [
         NodeRecord("ingest-00000", Ingested((3, 2)), (FileRecord("a", 3, 10, "ff"),), {}),
-        NodeRecord("advance-00000-000", Advanced(waiting=1), (), {"draws": 5}),
+        NodeRecord("advance-00000-000", Advanced(waiting=1), (), {"draws": 5}, {"reward": ["ab", "cd"]}),
         NodeRecord("collect-00000", Done(), (), {"rows": 3}),
     ]
     for record in records:
