@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -60,24 +61,24 @@ def standing(folder: Folder) -> dict[str, Any]:
     nodes = read_nodes(folder, plan)
     finished = folder.exists("manifest.json")
     state, note = state_of(folder, status, finished)
-    counts = dict(status.counts) if status and state == "running" else totals(nodes.values())
     live = status if status is not None and state == "running" else None
     done = totals(nodes.values())
+    told = status.counts if status is not None and not finished else {}  # nodes that it lost had done some of it
     return {
         "run": folder.url,
         "state": state,
         "note": note,
         "what": _what(folder),
-        "rows": live.rows if live else int(done["ended"]),
+        "rows": max(int(done["ended"]), status.rows if status and not finished else 0),
         "total": status.total if status else 0,
         "results": int(done["rows"]),
         "rejects": {reason.what: reason.rows for reason in reasons(folder)},
         "nodes": _nodes(nodes),
         "at_work": {name: dict(c) for name, c in live.nodes.items()} if live else {},
-        "counts": {name: int(value) for name, value in counts.items()},
+        "counts": {name: int(max(done.get(name, 0), told.get(name, 0))) for name in [*done, *told]},
         "rates": dict(live.rates) if live else {},
         "seconds": status.seconds if status else 0.0,
-        "journal": _journal(folder, plan),
+        "journal": _journal(folder, plan, finished or state == "running"),
         "logs": list(status.logs) if status else [],
         "waits": list(live.waits) if live else [],
     }
@@ -116,12 +117,13 @@ def _nodes(nodes: dict[str, NodeRecord]) -> dict[str, int]:
     return {"shards": shards, **{f"{kind}_done": n for kind, n in sorted(kinds.items())}}
 
 
-def _journal(folder: Folder, plan: Plan) -> dict[str, Any]:
+def _journal(folder: Folder, plan: Plan, closed: bool) -> dict[str, Any]:
+    """The run's own replies. ``closed``: it leaves none to the next nodes, or has nodes at work that still count."""
     place = config_of(folder).journal or f"{folder.url}/candidates"
     journal = Journal(Folder(place, "journal"), plan.run)
     own = [part for part in journal.parts() if part.name.startswith(f"{plan.run}-")]
-    open_files = sum(len(journal.folder.names(f"_open/{n}", ".parquet")) for n in journal.folder.folders("_open"))
-    return {"url": place, "replies": sum(part.rows for part in own), "parts": len(own), "open_files": open_files}
+    left = 0 if closed else journal.adoptable()
+    return {"url": place, "replies": sum(part.rows for part in own), "parts": len(own), "left": left}
 
 
 def config_of(folder: Folder) -> RunConfig:
@@ -153,11 +155,18 @@ def table(found: dict[str, Any]) -> Table:
     if counts.get("deaths"):
         shown.add_row("replicas", f"{counts['deaths']:,} died; {counts.get('resent', 0):,} requests were sent again")
     journal = found["journal"]
-    flushed = f", and {journal['open_files']:,} flushes of nodes at work" if journal["open_files"] else ""
-    shown.add_row("journal", f"{journal['replies']:,} replies in {journal['parts']} parts{flushed} ({journal['url']})")
+    shown.add_row("journal", f"{_kept(journal, found['state'])} ({journal['url']})")
     if found["logs"]:
         shown.add_row("engine logs", ", ".join(found["logs"]))
     return shown
+
+
+def _kept(journal: Mapping[str, Any], state: str) -> str:
+    if state == "finished":
+        return f"{journal['replies']:,} replies in {journal['parts']} parts"
+    if state == "running":
+        return f"{journal['replies']:,} replies in {journal['parts']} parts, and those of the nodes at work"
+    return f"{journal['replies'] + journal['left']:,} replies are on disk: the next run takes them from there"
 
 
 def _rows(found: dict[str, Any]) -> str:

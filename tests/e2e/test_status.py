@@ -12,7 +12,7 @@ import pytest
 from actors.executor import Executor
 from jobs.status import main
 from pipeline.errors import RunFailed
-from tests.e2e.commands import Command, wait_for
+from tests.e2e.commands import Command, quiet, wait_for
 from tests.e2e.conftest import align, settings, write_prompts
 
 SLOW = ["generator.latency_s=0.6", "generator.max_in_flight=1", "data.shard_rows=4", "method.n=8"]
@@ -31,7 +31,8 @@ def test_while_a_run_goes_on_after_a_kill_and_at_the_end(
     tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, out = write_prompts(tmp_path / "p.jsonl", 12), tmp_path / "out"
-    running = Command(settings(out, data, *SLOW), tmp_path / "log").start()
+    log = tmp_path / "draws.log"
+    running = Command(settings(out, data, *SLOW, f"generator.log={log}"), tmp_path / "log").start()
     wait_for(lambda: (out / "_status.json").exists() and status(out, capsys)["counts"].get("draws", 0) > 0)
     found = status(out, capsys)
     assert (found["state"], found["total"]) == ("running", 12)
@@ -40,10 +41,17 @@ def test_while_a_run_goes_on_after_a_kill_and_at_the_end(
     assert found["rates"]["draws"] > 0
     running.send_signal(signal.SIGKILL)
     running.wait(30)
+    wait_for(lambda: quiet(log))
     found = status(out, capsys)
     assert found["state"] == "killed"
     assert "same command goes on" in found["note"]
-    align(*settings(out, data, "method.n=8", "data.shard_rows=4"))
+    kept = found["journal"]["replies"] + found["journal"]["left"]
+    assert found["counts"]["draws"] > 0, "what nodes had done is not gone with them"
+    capsys.readouterr()
+    assert main([str(out)]) == 0
+    assert f"{kept:,} replies are on disk: the next run" in capsys.readouterr().out
+    counts = align(*settings(out, data, "method.n=8", "data.shard_rows=4"))["counts"]
+    assert counts["draws"] + kept == 88, "the next run drew what was not on disk, and only that"
     found = status(out, capsys)
     assert (found["state"], found["rows"], found["total"]) == ("finished", 12, 12)
     assert found["rejects"] == {"prompt: EmptyPrompt": 1}
