@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from rich.console import Console
@@ -93,8 +94,13 @@ class Display:
 def models(config: RunConfig) -> str:
     """Which models a run has, and on which engines; a server's model may have no name yet."""
     loaded = {name: section for name, section in config.models.items() if section.engine != "none"}
-    named = [(name, section.model, "on", section.engine) for name, section in loaded.items()]
+    named = [(name, _model(section.model), "on", section.engine) for name, section in loaded.items()]
     return ", ".join(" ".join(filter(None, words)) for words in named)
+
+
+def _model(name: str) -> str:
+    """A model's name; of a directory the end, since a job's lies deep in Ray's own."""
+    return "/".join(PurePath(name).parts[-2:]) if PurePath(name).is_absolute() else name
 
 
 def duration(seconds: float) -> str:

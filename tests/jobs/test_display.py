@@ -10,7 +10,8 @@ from rich.console import Console
 
 from actors.session import Progress
 from jobs import display
-from jobs.display import Display
+from jobs.display import Display, models
+from pipeline.sections import GeneratorConfig, RewardConfig, RunConfig
 
 
 def lines(*states: Progress) -> list[str]:
@@ -45,6 +46,12 @@ def test_what_a_run_waits_for_stands_in_place_of_guesses(monkeypatch: pytest.Mon
     assert found[0] == f"best_of_n: 0/400 rows · {machines}"
     assert found[1] == "best_of_n: 0/400 rows · loading models (0:04)"
     assert found[3] == f"best_of_n: 0/400 rows · 160 draws · 0 tokens/s · {role}"
+
+
+def test_a_models_directory_is_named_by_its_end() -> None:
+    generator = GeneratorConfig("vllm", model="/tmp/ray/session/runtime_resources/_ray_pkg_12/demo/models/drawer")
+    config = RunConfig(generator=generator, reward=RewardConfig("vllm", model="org/reward-model"))
+    assert models(config) == "generator models/drawer on vllm, reward org/reward-model on vllm"
 
 
 def test_a_run_in_which_nothing_comes_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
