@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from actors.session import totals
 from jobs.command import guarded
@@ -22,7 +23,7 @@ from pipeline.sections import RunConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal
 from pipeline.storage.lease import alive, current
-from pipeline.storage.manifest import NodeRecord, Plan, read_nodes, read_plan
+from pipeline.storage.manifest import NodeRecord, Plan, read_nodes, read_plan, runs_in
 from pipeline.storage.rejected import reasons
 from pipeline.storage.status import Status, read_status
 
@@ -30,7 +31,8 @@ USAGE = """
 usage: raylign status RUN [--json]
 
 Says where the run in directory RUN (any fsspec URL) stands, while it runs or after it, from the directory alone: it
-needs neither Ray nor the machine that the run is on.
+needs neither Ray nor the machine that the run is on. Of a sweep, or another directory with runs in it, it shows a line
+for each of them.
 
   raylign status runs/first
   watch raylign status runs/first
@@ -47,11 +49,18 @@ def _work(arguments: list[str]) -> int:
     places = [a for a in arguments if a != "--json"]
     if len(places) != 1:
         raise ConfigError(f"name one run's directory, not {len(places)}: raylign status runs/first")
-    found = standing(Folder(places[0]))
+    folder = Folder(places[0])
+    inside = [] if folder.exists("_plan.json") else runs_in(folder)
+    if inside:
+        several = {name: standing(Folder(f"{folder.url}/{name}")) for name in inside}
+        shown, found = overview(folder.url, several), {"directory": folder.url, "runs": several}
+    else:
+        found = standing(folder)
+        shown = table(found)
     if "--json" in arguments:
         print(json.dumps(found, indent=2))
     else:
-        Console(highlight=False).print(table(found))
+        Console(highlight=False).print(shown)
     return 0
 
 
@@ -131,9 +140,22 @@ def config_of(folder: Folder) -> RunConfig:
     return from_yaml(folder.read("config.yaml").decode())
 
 
+def overview(place: str, runs: Mapping[str, dict[str, Any]]) -> Table:
+    """For people: a line for each of the runs in a directory, a sweep's trials for example."""
+    shown = Table(title=f"{len(runs)} runs in {place}", title_justify="left")
+    shown.add_column("run", overflow="fold")
+    shown.add_column("state")
+    for name in ("rows", "draws"):
+        shown.add_column(name, justify="right")
+    for name, found in runs.items():
+        draws = f"{found['counts'].get('draws', 0):,}"
+        shown.add_row(escape(name), found["state"], f"{found['rows']:,} of {found['total']:,}", draws)
+    return shown
+
+
 def table(found: dict[str, Any]) -> Table:
     """For people: one line a subject, and only the subjects that there is something to say of."""
-    shown = Table(show_header=False, title=found["run"], title_justify="left")
+    shown = Table("", Column(overflow="fold"), show_header=False, title=found["run"], title_justify="left")
     shown.add_row("state", found["state"] + (f": {found['note']}" if found["note"] else ""))
     for said in found["waits"]:
         shown.add_row("waits for", said)
@@ -157,7 +179,7 @@ def table(found: dict[str, Any]) -> Table:
     journal = found["journal"]
     shown.add_row("journal", f"{_kept(journal, found['state'])} ({journal['url']})")
     if found["logs"]:
-        shown.add_row("engine logs", ", ".join(found["logs"]))
+        shown.add_row("engine logs", "\n".join(found["logs"]))
     return shown
 
 

@@ -15,6 +15,10 @@ from pipeline.keys import digest
 from pipeline.storage.folder import FileRecord, Folder
 
 FORMAT = 1
+TRIALS = "trials"
+"""Where a sweep's directory has its runs."""
+NAMED = 8
+"""How many runs an error names."""
 FREE = ("data.shard_rows",)
 """Keys of a plan that may differ when a run is resumed: they decide how the work is cut, not what comes out."""
 BESIDE = "rewards."
@@ -55,10 +59,22 @@ def read_plan(folder: Folder) -> Plan:
     try:
         value = folder.read_json("_plan.json")
     except FileNotFoundError:
-        raise RunDirectoryError(
-            f"no run lies in {folder.url}: give the directory that was named as out= (it holds config.yaml)"
-        ) from None
+        raise RunDirectoryError(_no_run(folder)) from None
     return Plan(value["run"], value["values"])
+
+
+def runs_in(folder: Folder) -> list[str]:
+    """Names, under a folder that is no run itself, of the runs directly in it, and of the trials of a sweep."""
+    names = [*folder.folders(""), *(f"{TRIALS}/{name}" for name in folder.folders(TRIALS))]
+    return [name for name in names if folder.exists(f"{name}/_plan.json")]
+
+
+def _no_run(folder: Folder) -> str:
+    if not (found := runs_in(folder)):
+        return f"no run lies in {folder.url}: give the directory that was named as out= (it holds config.yaml)"
+    names = ", ".join(f"{folder.url}/{name}" for name in found[:NAMED])
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f"{folder.url} is no run itself, but has runs in it; name one of them: {names}{more}"
 
 
 def adopt_plan(

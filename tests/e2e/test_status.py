@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from actors.executor import Executor
+from jobs import report, verify
 from jobs.status import main
 from pipeline.errors import RunFailed
 from tests.e2e.commands import Command, quiet, wait_for
@@ -78,6 +79,25 @@ def test_a_run_that_failed_says_why(
     found = status(out, capsys)
     assert found["state"] == "failed"
     assert found["note"].endswith("ago: advance-00000-000 failed 3 time(s), last with: no such model")
+
+
+@pytest.mark.ray
+def test_of_a_directory_with_runs_in_it_each_is_named(
+    tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sweep's, say: that is what was named as out=."""
+    data, sweep = write_prompts(tmp_path / "p.jsonl", 3), tmp_path / "sweep"
+    align(*settings(sweep / "trials" / "n=2", data, "method.n=2", f"journal={sweep}/journal"))
+    (sweep / "trials" / "empty").mkdir()
+    assert main([str(sweep)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 runs in" in shown
+    assert "trials/n=2 │ finished │ 3 of 3 │ 4" in shown
+    assert list(status(sweep, capsys)["runs"]) == ["trials/n=2"]
+    for command in (verify.main, report.main):
+        assert command([str(sweep)]) == 2
+        said = f"{sweep} is no run itself, but has runs in it; name one of them: {sweep}/trials/n=2"
+        assert said in capsys.readouterr().err
 
 
 def test_where_no_run_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
