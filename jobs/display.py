@@ -24,7 +24,10 @@ QUIET_S = 120.0
 
 
 class Display:
-    """Shows progress. On a terminal one line is kept up to date; elsewhere a line appears every ten seconds."""
+    """Shows progress. On a terminal one line is kept up to date; elsewhere a line appears every ten seconds.
+
+    And when the run begins to wait for something.
+    """
 
     def __init__(self, title: str, console: Console | None = None) -> None:
         self._title = title
@@ -34,6 +37,7 @@ class Display:
         self._pace = Pace(WINDOW_S)
         self._before: float | None = None
         self._newest = (-1.0, 0.0)
+        self._waited = False
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:
@@ -47,9 +51,10 @@ class Display:
     def show(self, progress: Progress) -> None:
         """Takes the run's state; prints or redraws if it is time to."""
         line = self._line(progress)
+        begins, self._waited = bool(progress.waits) and not self._waited, bool(progress.waits)
         if self._console.is_terminal:
             self._live.update(Text(line))
-        elif progress.finished or time.monotonic() - self._last >= LINE_EVERY_S:
+        elif progress.finished or begins or time.monotonic() - self._last >= LINE_EVERY_S:
             self._last = time.monotonic()
             self._console.print(line, soft_wrap=True)
 

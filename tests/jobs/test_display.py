@@ -48,6 +48,12 @@ def test_what_a_run_waits_for_stands_in_place_of_guesses(monkeypatch: pytest.Mon
     assert found[3] == f"best_of_n: 0/400 rows · 160 draws · 0 tokens/s · {role}"
 
 
+def test_that_a_run_begins_to_wait_is_said_at_once() -> None:
+    waits = [replace(at(0, 0.0, t), waits=(f"waits for machines, {t:.0f} of 60 s",)) for t in (1.0, 2.0)]
+    found = lines(at(0, 0.0, 0.0), at(0, 0.0, 0.5), *waits)
+    assert [line.partition(" · ")[2] for line in found] == ["loading models (0:00)", "waits for machines, 1 of 60 s"]
+
+
 def test_a_models_directory_is_named_by_its_end() -> None:
     generator = GeneratorConfig("vllm", model="/tmp/ray/session/runtime_resources/_ray_pkg_12/demo/models/drawer")
     config = RunConfig(generator=generator, reward=RewardConfig("vllm", model="org/reward-model"))
