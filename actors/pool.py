@@ -79,7 +79,7 @@ class Pool:
         self._away_since: float | None = None
         self.lost: BaseException | None = None
         self.died: set[str] = set()
-        """Names of the processes that died, the same in every runner that had asked one."""
+        """Actors and processes that died, named alike in every runner; the actor alone where it wasn't known yet."""
         self.resent = 0
         self.on_lost: Callable[[], None] = lambda: None
         self.node_wait_s = 0.0
@@ -219,7 +219,7 @@ class Pool:
 
     def _take_back(self, replica: Line, died: bool) -> None:
         if died:
-            self.died.add(replica.process or f"{replica.actor!r}, as it began")
+            self.died.add(f"{repr(replica.actor).replace(' ', '')} {replica.process}".strip())
         replica.alive, replica.life, replica.process = False, "", ""
         lost, replica.in_flight, replica.outbox = list(replica.in_flight.values()), {}, []
         alone, replica.on_trial = replica.on_trial == 1, 0
@@ -275,7 +275,7 @@ class Pool:
                 deaths += not away
                 replica.alive = False
                 if replica.in_flight:  # sent to it while it loaded; others are there, perhaps
-                    self._take_back(replica, died=not away)
+                    self._take_back(replica, died=True)
                 if deaths == self._attempts:
                     raise PoolLost(f"a replica did not come back: {error}") from error
                 self._miss()

@@ -79,7 +79,13 @@ def deaths(seen: Iterable[Died]) -> dict[str, int]:
     for died in seen:
         for role, found in died.items():
             names[role].update(found)
-    return {"deaths": len(set().union(*names.values())), **{f"{role}_deaths": len(n) for role, n in names.items()}}
+    every = {role: _distinct(found) for role, found in names.items()}
+    return {"deaths": _distinct(set().union(*names.values())), **{f"{role}_deaths": n for role, n in every.items()}}
+
+
+def _distinct(names: set[str]) -> int:
+    """An actor without its process counts where no process of it is named: somebody else may have seen the same."""
+    return len(names - {name.partition(" ")[0] for name in names if " " in name})
 
 
 def ledger(done: Mapping[str, NodeRecord]) -> dict[str, float]:

@@ -24,6 +24,9 @@ def test_a_death_that_several_nodes_saw_is_counted_once() -> None:
     assert totals(records) == {"draws": 6, "deaths": 3, "reward_deaths": 2, "generator_deaths": 1}
     assert totals(records, {"reward": {"q", "s"}})["reward_deaths"] == 3, "with those that nodes at work saw"
     assert totals(records[2:])["deaths"] == 0
+    found = [{"reward": ["a p"]}, {"reward": ["a"]}, {"reward": ["b"]}]
+    records = [NodeRecord(f"advance-{i}", Advanced(), (), {}, died) for i, died in enumerate(found)]
+    assert totals(records)["deaths"] == 2, "one node didn't know the process of the other's"
 
 
 def test_no_rate_is_below_zero_when_a_node_is_lost_with_what_it_counted() -> None:
