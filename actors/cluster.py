@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -123,8 +123,10 @@ class Cluster:
         for found in self._sets.values():
             found.dismiss(self._version if version is None else version)
 
-    def check_room(self, models: Models) -> None:
+    def check_room(self, models: Models, tell: Callable[[str], None] = lambda said: None) -> None:
         """Raises, where Ray would wait for ever, unless the cluster has room within ``cluster.node_wait_s``.
+
+        ``tell``: takes a sentence on what is waited for, every second of that time.
 
         ``ConfigError`` if it can't hold the replicas and one runner (node by node, with their GPUs, CPUs, custom
         resources and what is known of their memory), ``RunFailed`` if others use it.
@@ -132,7 +134,7 @@ class Cluster:
         new, held, runner = self._new(models), self._held(), self._runner()
         if self._config.node_wait_s > 0:
             more = [runner] * (self._config.shards_in_flight - 1)
-            _await_nodes([*new, *held, runner], more, self._config.node_wait_s)
+            _await_nodes([*new, *held, runner], more, self._config.node_wait_s, tell)
         rooms = _rooms()
         if (lacking := place(rooms, [*new, *held])) or (lacking := place(rooms, [runner])):
             raise ConfigError(shortage(_rooms(), [*new, *held, runner], lacking))
@@ -141,6 +143,15 @@ class Cluster:
                 self._check_gpu_memory(kind, config)
         else:
             _await_free([*new, runner])
+
+    def lacking(self, kind: str, config: GeneratorConfig | RewardConfig) -> str:
+        """What the nodes that there are now lack for the replicas of a model; empty where all of them have a place."""
+        found, held = self._sets.get(replicas_name(kind, config)), self._held()
+        own = found.held if found else []
+        if lacking := place(_rooms(), own):
+            return shortage(_rooms(), own, lacking)
+        lacking = place(_rooms(), held)
+        return shortage(_rooms(), held, lacking) if lacking is not None and lacking in own else ""
 
     def runners(self, models: Models) -> int:
         """How many shards may be in flight now, so that none keeps a replica out; at least 1, at most as configured.
@@ -239,15 +250,16 @@ def _rooms() -> list[Room]:
     return found
 
 
-def _await_nodes(needs: Sequence[Need], more: Sequence[Need], seconds: float) -> None:
+def _await_nodes(needs: Sequence[Need], more: Sequence[Need], seconds: float, tell: Callable[[str], None]) -> None:
     """Asks the cluster's autoscaler for nodes, if it has one, and gives those that are missing time to join.
 
     ``more``: what is asked for, but not waited for.
     """
-    end = time.monotonic() + seconds
+    begun = time.monotonic()
     request_resources(bundles=[bundle for need in (*needs, *more) if (bundle := need.bundle)])
     try:
-        while place(_rooms(), needs) is not None and time.monotonic() < end:
+        while (lacking := place(_rooms(), needs)) is not None and (waited := time.monotonic() - begun) < seconds:
+            tell(f"waits for machines, {waited:.0f} of {seconds:g} s: {shortage(_rooms(), needs, lacking)}")
             time.sleep(NODES_S)
     finally:
         request_resources(bundles=[])  # from now on those that wait for a node ask for it

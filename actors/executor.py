@@ -14,16 +14,18 @@ import ray
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors import foresight
+from actors import absence, foresight
+from actors.absence import Away
 from actors.cluster import Cluster
 from actors.metrics import Metrics
 from actors.nodes import Scoreboard, run_advance, run_collect
+from actors.pool import ReplicasAway
 from actors.reporting import Reporter
 from actors.resizing import Resizer
 from actors.roster import Posted
 from actors.schedule import Schedule
 from actors.scheduler import BudgetScheduler
-from actors.session import Progress, Session, summarize, totals
+from actors.session import Died, Progress, Session, deaths, summarize, totals
 from actors.spec import RunSpec, make_spec
 from pipeline.config import to_yaml
 from pipeline.errors import RaylignError, RunDirectoryError, RunFailed, StorageError
@@ -59,6 +61,8 @@ class Executor:
         self._scoreboard: Any = None
         self._scheduler: Any = None
         self._live: dict[str, dict[str, float]] = {}
+        self._waits: tuple[str, ...] = ()
+        self._died: dict[str, set[str]] = {}
         self._metrics: Metrics | None = None
         self._in_flight, self._looked = 1, float("-inf")
         self.warnings: list[str] = []
@@ -109,7 +113,7 @@ class Executor:
         self._report()
         if not self._schedule.graph.finished:
             self._cluster.connect()
-            self._cluster.check_room(self._config.models)
+            self._cluster.check_room(self._config.models, self._await)
             self._session.engines_before = self._cluster.stats(self._config.models)
             self._metrics = Metrics(self.folder.url, self._cluster, self._config.models)
             self._metrics.served(self._session.engines_before, before=True)
@@ -178,6 +182,7 @@ class Executor:
             return
         self._session.nodes.append(node.name)
         self._live.pop(node.name, None)
+        self._bury(record.died)
         self._schedule.complete(node, record)
         self._measure(node)
 
@@ -185,6 +190,8 @@ class Executor:
         if not isinstance(error, RaylignError):
             self._session.errors.append(f"{node.name}: {getattr(error, 'cause', None) or error}")
         hint = f"\nThe engines' own words: {', '.join(self.logs)}" if self.logs else ""
+        if isinstance(getattr(error, "cause", None), ReplicasAway):
+            hint = absence.remedy(self._cluster, self._config.models) or hint
         self._schedule.fail(node, error, hint)
         self._session.retries += 1
         self._measure(node)
@@ -221,19 +228,34 @@ class Executor:
         running = {node.name for node in self._running.values()}
         known = self._live | {name: dict(posted.counts) for name, posted in board.items()}
         self._live = {name: known[name] for name in running if name in known}
+        for name in running & board.keys():
+            self._bury(board[name].died)
+        away = [Away(self._schedule.tries(n), board[n].away) for n in running if n in board]
+        self._waits = absence.sentences(away, self._cluster, self._config)
         if self._metrics is not None:
             for name, counts in self._live.items():
                 self._metrics.work(name, counts)
             self._metrics.standing(self._progress(), {n: board.get(n, Posted()).queues for n in running})
+            self._metrics.deaths(deaths([self._died]))
             self._metrics.engines()
 
+    def _bury(self, died: Died) -> None:
+        for role, names in died.items():
+            self._died.setdefault(role, set()).update(names)
+
+    def _await(self, said: str) -> None:
+        """Shows what is waited for before anything is loaded."""
+        self._waits = (said,)
+        self._report()
+        self._waits = ()
+
     def _progress(self, finished: bool = False) -> Progress:
-        counts = totals(self._schedule.done.values())
+        counts = totals(self._schedule.done.values(), self._died)
         for live in self._live.values():
             for name, value in live.items():
                 counts[name] += value
         seconds = time.monotonic() - self._session.started
-        return Progress(int(counts["ended"]), self._source.rows, counts, seconds, finished)
+        return Progress(int(counts["ended"]), self._source.rows, counts, seconds, finished, self._waits)
 
     def _report(self, finished: bool = False) -> None:
         nodes = {node.name: self._live.get(node.name, {}) for node in self._running.values()}

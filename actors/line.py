@@ -54,6 +54,8 @@ class Line:
     on_trial: int = 0
     life: str = ""
     """Names what holds there what is in flight (see ``Delivery``); empty before it has said so."""
+    process: str = ""
+    """Names the process there, once it has its model."""
     sent: asyncio.Future[None] | None = None
     """The last call that took requests there beside an exchange."""
     retired: bool = False

@@ -44,13 +44,14 @@ class Delivery(NamedTuple):
 
     ``load``: requests of all clients there. ``turn``: whether it is the client's turn to be alone, with nothing there.
     ``life``: names what holds the client's requests; another name says that those of before are lost. The process is
-    another one, or has taken the client for gone.
+    another one, or has taken the client for gone. ``process``: names the process.
     """
 
     replies: list[tuple[int, Any]]
     load: int
     turn: bool
     life: str
+    process: str
 
 
 @dataclass(slots=True)
@@ -73,6 +74,7 @@ class Mailbox:
         self._turns = Turns()
         self._usual_s = 0.0
         self.served = 0
+        self.process = uuid.uuid4().hex
 
     @property
     def load(self) -> int:

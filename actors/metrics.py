@@ -25,7 +25,7 @@ COUNTERS = {
     "raylign_prompt_tokens": "Tokens of the requests' prompts and prefixes",
     "raylign_cached_tokens": "Prompt tokens that the engine's prefix cache had, where it tells",
     "raylign_requests_resent": "Requests sent again after a failure or a replica's death",
-    "raylign_replica_deaths": "Deaths of replicas, as each node at work saw them",
+    "raylign_replica_deaths": "Deaths of replicas, each counted once",
     "raylign_node_retries": "Nodes of the graph that failed and were begun again",
     "raylign_replica_busy_seconds": "Time in which a replica had something to do",
     "raylign_requests_served": "Requests that a replica has finished",
@@ -51,8 +51,6 @@ WORK = {
     **{f"critic_{name}": (f"raylign_{name}", "critic") for name in TOKENS},
 }
 """Which counter, and with which role, shows each count of a node. A critic's tokens are in the totals too."""
-OF_ROLES = {"_deaths": "raylign_replica_deaths", "_resent": "raylign_requests_resent"}
-"""Likewise of counts that begin with a role."""
 SERVED = {"busy_s": "raylign_replica_busy_seconds", "served": "raylign_requests_served"}
 Queues = Mapping[str, Mapping[str, float]]
 """Of one node: by role, how many requests are ``waiting`` in the runner and how many ``in_flight`` at replicas."""
@@ -87,7 +85,7 @@ class Metrics:
         self._gauges = {name: Gauge(name, said, LABELS) for name, said in GAUGES.items()}
         self._work = {
             **WORK,
-            **{f"{role}{what}": (meter, role) for role in models for what, meter in OF_ROLES.items()},
+            **{f"{role}_resent": ("raylign_requests_resent", role) for role in models},
             **{role: ("raylign_rewards", role) for role in models if role.startswith("rewards.")},
         }
         self._growth = Growth()
@@ -103,6 +101,12 @@ class Metrics:
             self._count(meter, grown.get(name, 0.0), role)
         if ended:
             self._growth.forget(node)
+
+    def deaths(self, counts: Mapping[str, float]) -> None:
+        """How many replicas have died in this session so far: ``ROLE_deaths``."""
+        grown = self._growth.of("deaths", counts)
+        for role in self._models:
+            self._count("raylign_replica_deaths", grown.get(f"{role}_deaths", 0.0), role)
 
     def retried(self) -> None:
         """A node has failed and will begin anew."""

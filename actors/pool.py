@@ -37,6 +37,11 @@ RESTART_S = 120.0
 """How long a pool may be without any replica: time for one to begin on a busy node, not to die at every load."""
 
 
+def patience(node_wait_s: float) -> float:
+    """For how many seconds a pool goes on without any replica, where machines may take so long to join."""
+    return max(RESTART_S, node_wait_s)
+
+
 class PoolLost(Exception):
     """The engine can't start; the node fails with this, and the run with it."""
 
@@ -71,8 +76,10 @@ class Pool:
         self._home: dict[str, Line] = {}
         self._next = 0
         self._started = False
+        self._away_since: float | None = None
         self.lost: BaseException | None = None
-        self.deaths = 0
+        self.died: set[str] = set()
+        """Actors and processes that died, named alike in every runner; the actor alone where it wasn't known yet."""
         self.resent = 0
         self.on_lost: Callable[[], None] = lambda: None
         self.node_wait_s = 0.0
@@ -120,6 +127,11 @@ class Pool:
         self._route()
 
     @property
+    def deaths(self) -> int:
+        """How many of its replicas' processes died."""
+        return len(self.died)
+
+    @property
     def in_flight(self) -> int:
         """Requests that are out at replicas."""
         return sum(len(r.in_flight) for r in self._replicas)
@@ -128,6 +140,16 @@ class Pool:
         """How many requests are out at replicas, how many no replica has taken yet, and how many replicas serve."""
         serving = sum(r.alive and not r.retired for r in self._replicas)
         return {"in_flight": self.in_flight, "waiting": len(self._waiting), "serving": serving}
+
+    @property
+    def away_s(self) -> float:
+        """For how many seconds it has been known that no replica is there; 0 where one is."""
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
+
+    def _miss(self) -> None:
+        """One is not there: notes since when that goes for all of them."""
+        if self._away_since is None and not any(r.alive and not r.retired for r in self._replicas):
+            self._away_since = time.monotonic()
 
     async def close(self) -> None:
         """Stops listening. What is still out is dropped, and keeps nobody waiting."""
@@ -163,10 +185,10 @@ class Pool:
             except RayActorError:
                 await self._revive(replica)
                 continue
-            replica.life = replica.life or found.life
-            if found.life != replica.life:
-                await self._revive(replica)
+            if found.life != (replica.life or found.life):
+                await self._revive(replica, died=found.process != replica.process)
                 continue
+            replica.life, replica.process = found.life, found.process
             for number, reply in found.replies:
                 work = replica.in_flight.pop(number, None)
                 if work is not None:
@@ -189,15 +211,16 @@ class Pool:
         self.resent += len(again)
         self._waiting.extendleft(reversed(again))
 
-    async def _revive(self, replica: Line) -> None:
+    async def _revive(self, replica: Line, died: bool = True) -> None:
         """Takes back what a dead replica had, and waits for Ray to restart it."""
-        self._take_back(replica)
+        self._take_back(replica, died)
         if not replica.finished:
             await self._begin(replica)
 
-    def _take_back(self, replica: Line) -> None:
-        self.deaths += 1
-        replica.alive, replica.life = False, ""
+    def _take_back(self, replica: Line, died: bool) -> None:
+        if died:
+            self.died.add(f"{repr(replica.actor).replace(' ', '')} {replica.process}".strip())
+        replica.alive, replica.life, replica.process = False, "", ""
         lost, replica.in_flight, replica.outbox = list(replica.in_flight.values()), {}, []
         alone, replica.on_trial = replica.on_trial == 1, 0
         for work in lost:
@@ -239,11 +262,10 @@ class Pool:
 
         One that is away (its machine is lost, say, and no other has room) is waited for as long as others are there.
         """
-        deaths, tries, begun = 0, 0, time.monotonic()
-        heard = begun
+        deaths, tries, heard = 0, 0, time.monotonic()
         while True:
             try:
-                await silence.answer(replica.actor, replica.actor.start.remote(), self._load_s)
+                replica.process = await silence.answer(replica.actor, replica.actor.start.remote(), self._load_s)
                 break
             except RayTaskError as error:  # the engine itself says why it can't start
                 raise PoolLost(str(error.cause or error)) from error
@@ -253,16 +275,16 @@ class Pool:
                 deaths += not away
                 replica.alive = False
                 if replica.in_flight:  # sent to it while it loaded; others are there, perhaps
-                    self._take_back(replica)
+                    self._take_back(replica, died=True)
                 if deaths == self._attempts:
                     raise PoolLost(f"a replica did not come back: {error}") from error
-                wait_s = max(RESTART_S, self.node_wait_s)
-                if time.monotonic() > begun + wait_s and not any(r.alive and not r.retired for r in self._replicas):
-                    raise ReplicasAway(f"a replica did not come back within {wait_s:g} s: {error}") from error
+                self._miss()
+                if self.away_s > (wait_s := patience(self.node_wait_s)):
+                    raise ReplicasAway(f"no replica is left, and none came back within {wait_s:g} s") from error
                 heard = silence.unreached(replica.actor, heard, self._hang_s) if away else time.monotonic()
             await asyncio.sleep(min(RESTART_PAUSE_S * 2**tries, MAX_PAUSE_S))
             tries += 1
-        replica.alive = True
+        replica.alive, self._away_since = True, None
         self._route()
 
     async def _guard(self, work: Any) -> None:

@@ -48,11 +48,12 @@ class Replica(ABC):
     def build(self) -> tuple[Startable, Callable[[Any], Awaitable[Any]]]:
         """The engine, and what answers a request with it."""
 
-    async def start(self) -> dict[str, Any]:
-        """Loads the model unless that has begun; returns the settings as resolved."""
+    async def start(self) -> str:
+        """Loads the model unless that has begun; returns the process's name (see ``Delivery``)."""
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
-        return await asyncio.shield(self._starting)
+        await asyncio.shield(self._starting)
+        return self._mailbox.process
 
     async def submit(self, client: str, requests: list[tuple[int, Any]]) -> None:
         """Begins (number, request) pairs of a client."""
@@ -65,7 +66,8 @@ class Replica(ABC):
         """
         self._mailbox.submit(client, requests)
         replies = await self._mailbox.collect(client, wait_s, alone)
-        return Delivery(replies, self._mailbox.load, self._mailbox.ready(client), self._mailbox.life(client))
+        there = (self._mailbox.ready(client), self._mailbox.life(client), self._mailbox.process)
+        return Delivery(replies, self._mailbox.load, *there)
 
     async def leave(self, client: str) -> None:
         """The client is gone: what it still wanted is dropped."""

@@ -77,5 +77,6 @@ class Reporter:
                 nodes=nodes,
                 message=message,
                 logs=tuple(self.logs),
+                waits=progress.waits,
             ),
         )

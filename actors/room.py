@@ -73,15 +73,14 @@ def runners(rooms: Sequence[Room], runner: Need) -> int:
 def shortage(rooms: Sequence[Room], needs: Sequence[Need], lacking: Need) -> str:
     """Says which resource is short, in all or on any one node, and which keys to turn. ``rooms``: empty ones."""
     kinds = _kinds(needs)
-    counts = [f"{sum(n.kind == kind for n in needs)} {kind}" for kind in kinds]
-    who = f"{_listed(counts, 'and')} replicas and a runner"
+    who = _who(needs)
     for name, key, need, have in (
         ("GPUs", "gpus", sum(n.gpus for n in needs), sum(len(r.gpus) for r in rooms)),
         ("CPUs", "cpus", sum(n.cpus for n in needs), sum(r.cpus for r in rooms)),
     ):
         if need > have + NEGLIGIBLE:
             return (
-                f"too few {name}: {who} need {need:g}, the cluster has {have:g}; lower {replica_keys(needs, 'or')}, "
+                f"too few {name}: {who} {need:g}, the cluster has {have:g}; lower {replica_keys(needs, 'or')}, "
                 f"or what each takes ({', '.join(f'{kind}.{key}' for kind in kinds)}), or add nodes"
             )
     for name in sorted({name for need in needs for name in need.resources}):
@@ -89,11 +88,11 @@ def shortage(rooms: Sequence[Room], needs: Sequence[Need], lacking: Need) -> str
         have = sum(r.resources.get(name, 0.0) for r in rooms)
         if need > have + NEGLIGIBLE:
             keys = _listed(sorted({_resources_key(n.kind) for n in needs if name in n.resources}), "or")
-            return f"too little of resource {name!r}: {who} need {need:g}, the nodes have {have:g}; see {keys}"
+            return f"too little of resource {name!r}: {who} {need:g}, the nodes have {have:g}; see {keys}"
     need, have = sum(n.memory for n in needs), sum(r.memory for r in rooms)
     if need > have or lacking.memory > max(r.memory for r in rooms):
         return (
-            f"too little memory: {who} need at least {need / GIB:.1f} GiB for weights and KV caches, the cluster has "
+            f"too little memory: {who} at least {need / GIB:.1f} GiB for weights and KV caches, the cluster has "
             f"{have / GIB:.1f} GiB; lower the replicas or kv_cache_gib, take a smaller model, or set dtype=bfloat16"
         )
     nodes = "; ".join(f"{r.cpus:g} CPUs, {len(r.gpus)} GPUs, {r.memory / GIB:.1f} GiB" for r in rooms[:4])
@@ -109,6 +108,15 @@ def shortage(rooms: Sequence[Room], needs: Sequence[Need], lacking: Need) -> str
         f"(nodes: {nodes}{' ...' if len(rooms) > 4 else ''}); lower {replicas} or "
         f"{keys}, or add nodes"
     )
+
+
+def _who(needs: Sequence[Need]) -> str:
+    """How many of each kind there are, and that they need what follows."""
+    numbers = [(sum(need.kind == kind for need in needs), kind) for kind in _kinds(needs)]
+    counts = [f"{number} {kind}" for number, kind in numbers if number]
+    who = [f"{_listed(counts, 'and')} {'replicas' if len(needs) > 1 else 'replica'}"] if counts else []
+    who += ["a runner"] if any(need.kind == "runner" for need in needs) else []
+    return f"{' and '.join(who)} {'needs' if len(needs) == 1 else 'need'}"
 
 
 def replica_keys(needs: Sequence[Need], word: str) -> str:

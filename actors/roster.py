@@ -7,7 +7,7 @@ there every second. It says in turn which roster it keeps to, so that no replica
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,11 +25,17 @@ class Roster:
 
 
 class Posted(NamedTuple):
-    """What a node at work says of itself: its counts, the state of its pools by role, and the roster it keeps to."""
+    """What a node at work says of itself: its counts, the state of its pools by role, and the roster it keeps to.
+
+    ``away``: for how many seconds no replica of a role has been there, of those roles that this holds for. ``died``:
+    names of the replicas' processes that it saw die, by role.
+    """
 
     counts: Mapping[str, float] = {}
     queues: Mapping[str, Mapping[str, float]] = {}
     roster: int = 0
+    away: Mapping[str, float] = {}
+    died: Mapping[str, Collection[str]] = {}
 
 
 Report = Callable[[Posted], Awaitable[Roster | None]]
@@ -57,7 +63,9 @@ class Follower:
     async def report(self, counts: Mapping[str, float]) -> bool:
         """Tells counts and queues; whether a roster came back."""
         queues = {role: pool.queues() for role, pool in self._pools.items()}
-        roster = await self._report(Posted(counts, queues, self._keeps_to()))
+        away = {role: seconds for role, pool in self._pools.items() if (seconds := pool.away_s)}
+        died = {role: frozenset(pool.died) for role, pool in self._pools.items() if pool.died}
+        roster = await self._report(Posted(counts, queues, self._keeps_to(), away, died))
         if roster is not None and roster.version > self._newest:
             self._newest = roster.version
             self._follow(roster)

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from actors.fulfil import Fulfiller
-from actors.pool import Pool, PoolLost
+from actors.pool import Pool, PoolLost, ReplicasAway
 from actors.protocol import BadRequest, Tokenizer
 from actors.roster import Follower, Report
 from actors.scoring import Scorer, reference_of
@@ -235,14 +235,12 @@ class Runner:
             await self._follower.report(self._progress())
 
     def _progress(self) -> dict[str, float]:
-        return {**self._counts, **self._troubles(), "ended": len(self._outcomes)}
+        return {**self._counts, **self._resent(), "ended": len(self._outcomes)}
 
-    def _troubles(self) -> dict[str, float]:
-        """Replicas that died and requests that were sent again: in all, and of each role that had any."""
-        pools = self._pools.items()
-        own = {f"{role}_{what}": getattr(pool, what) for role, pool in pools for what in ("deaths", "resent")}
-        found: dict[str, float] = {name: count for name, count in own.items() if count}
-        return found | {w: sum(getattr(pool, w) for _, pool in pools) for w in ("deaths", "resent")}
+    def _resent(self) -> dict[str, float]:
+        """Requests that were sent again: in all, and of each role that had any."""
+        found: dict[str, float] = {f"{role}_resent": pool.resent for role, pool in self._pools.items() if pool.resent}
+        return found | {"resent": sum(pool.resent for pool in self._pools.values())}
 
     def _commit(self) -> NodeRecord:
         part = self._writer.commit(self._shard.column(ID).to_pylist())
@@ -258,11 +256,12 @@ class Runner:
         if asked or failed:
             files.append(write_shown(self._folder, self._node.name, asked, failed))
         waiting = sum(self._outcomes[name] == Suspended("grant") for name in suspended)
-        counts: dict[str, float] = {**self._counts, **self._troubles(), "ended": len(ended)}
+        counts: dict[str, float] = {**self._counts, **self._resent(), "ended": len(ended)}
         counts["carried"] = sum(self._fulfiller.replies[name] for name in suspended)
         counts["runner_cpu_s"] = round(time.process_time() - self._cpu_s, 3)
         outcome = Advanced(waiting=waiting, unfinished=len(suspended) - waiting)
-        record = NodeRecord(self._node.name, outcome, tuple(files), counts)
+        died = {role: tuple(sorted(pool.died)) for role, pool in self._pools.items() if pool.died}
+        record = NodeRecord(self._node.name, outcome, tuple(files), counts, died)
         commit_node(self._folder, self._spec.plan, record)
         return record
 
@@ -286,6 +285,8 @@ class Runner:
 
 def _lost(name: str, error: BaseException) -> BaseException:
     """Why a pool was lost, in the words of its section."""
+    if isinstance(error, ReplicasAway):
+        return ReplicasAway(f"{name}: {error}")
     word = {"critic": "generator", "rewards": "reward"}.get(name.partition(".")[0])
     return type(error)(plugin.respelled(str(error), name, word)) if word and isinstance(error, PoolLost) else error
 

@@ -79,6 +79,10 @@ class Schedule:
                 self._parts.append(Part(file.name, self._spec.data, *self._span(node.shard), file.rows))
         self.graph.complete(node, record.outcome)
 
+    def tries(self, name: str) -> int:
+        """The number of a node's try that is under way, or begins next; from 1."""
+        return self._tries[name] + 1
+
     def fail(self, node: Node, error: Exception, hint: str = "") -> None:
         """Has a node tried again whose worker died or failed, unless it had committed.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
@@ -25,13 +25,17 @@ Engines = dict[str, list[dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands: rows done of all, and counts over its nodes (draws, recalled, generated_tokens, ...)."""
+    """Where a run stands: rows done of all, and counts over its nodes (draws, recalled, generated_tokens, ...).
+
+    ``waits``: sentences on what it waits for that isn't there.
+    """
 
     rows: int
     total: int
     counts: Mapping[str, float]
     seconds: float
     finished: bool = False
+    waits: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -47,15 +51,41 @@ class Session:
     engines_before: Engines = field(default_factory=dict)
 
 
-def totals(records: Iterable[NodeRecord]) -> dict[str, float]:
-    """The sums of what nodes counted. The ledgers of allocate nodes stand apart (see ``ledger``)."""
+Died = Mapping[str, Collection[str]]
+"""Names of replicas' processes that died, by role."""
+
+
+def totals(records: Iterable[NodeRecord], died: Died | None = None) -> dict[str, float]:
+    """The sums of what nodes counted. The ledgers of allocate nodes stand apart (see ``ledger``).
+
+    ``deaths`` are those of replicas, each counted once, however many nodes saw it; ``died``: others to count with them.
+    """
     sums: dict[str, float] = defaultdict(float)
+    seen = [died or {}]
     for record in records:
+        seen.append(record.died)
         if record.node.startswith("allocate"):
             continue
         for name, value in record.counts.items():
             sums[name] += value
+    for name, number in deaths(seen).items():
+        sums[name] += number
     return sums
+
+
+def deaths(seen: Iterable[Died]) -> dict[str, int]:
+    """How many replicas died, by whoever saw it: in all (``deaths``), and of each role that lost any."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for died in seen:
+        for role, found in died.items():
+            names[role].update(found)
+    every = {role: _distinct(found) for role, found in names.items()}
+    return {"deaths": _distinct(set().union(*names.values())), **{f"{role}_deaths": n for role, n in every.items()}}
+
+
+def _distinct(names: set[str]) -> int:
+    """An actor without its process counts where no process of it is named: somebody else may have seen the same."""
+    return len(names - {name.partition(" ")[0] for name in names if " " in name})
 
 
 def ledger(done: Mapping[str, NodeRecord]) -> dict[str, float]:

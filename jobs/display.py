@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from rich.console import Console
@@ -23,7 +24,10 @@ QUIET_S = 120.0
 
 
 class Display:
-    """Shows progress. On a terminal one line is kept up to date; elsewhere a line appears every ten seconds."""
+    """Shows progress. On a terminal one line is kept up to date; elsewhere a line appears every ten seconds.
+
+    And when the run begins to wait for something.
+    """
 
     def __init__(self, title: str, console: Console | None = None) -> None:
         self._title = title
@@ -33,6 +37,7 @@ class Display:
         self._pace = Pace(WINDOW_S)
         self._before: float | None = None
         self._newest = (-1.0, 0.0)
+        self._waited = False
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:
@@ -46,9 +51,10 @@ class Display:
     def show(self, progress: Progress) -> None:
         """Takes the run's state; prints or redraws if it is time to."""
         line = self._line(progress)
+        begins, self._waited = bool(progress.waits) and not self._waited, bool(progress.waits)
         if self._console.is_terminal:
             self._live.update(Text(line))
-        elif progress.finished or time.monotonic() - self._last >= LINE_EVERY_S:
+        elif progress.finished or begins or time.monotonic() - self._last >= LINE_EVERY_S:
             self._last = time.monotonic()
             self._console.print(line, soft_wrap=True)
 
@@ -65,10 +71,13 @@ class Display:
         ]
         quiet_s = self._quiet(replies + progress.rows, progress.seconds)
         if not progress.finished and self._waits(replies):
-            return f"{parts[0]} · loading models ({duration(progress.seconds)})"
+            loading = f"loading models ({duration(progress.seconds)})"
+            return " · ".join([parts[0], *(progress.waits or [loading])])
         if progress.finished:
             parts[2] = f"{tokens:,.0f} tokens"
             parts.append(f"done in {duration(progress.seconds)}")
+        elif progress.waits:
+            parts += progress.waits
         elif rates["rows"] > 0:
             parts.append(f"{duration((progress.total - progress.rows) / rates['rows'])} left")
         elif quiet_s >= QUIET_S:
@@ -95,8 +104,13 @@ def checking(trials: int) -> None:
 def models(config: RunConfig) -> str:
     """Which models a run has, and on which engines; a server's model may have no name yet."""
     loaded = {name: section for name, section in config.models.items() if section.engine != "none"}
-    named = [(name, section.model, "on", section.engine) for name, section in loaded.items()]
+    named = [(name, _model(section.model), "on", section.engine) for name, section in loaded.items()]
     return ", ".join(" ".join(filter(None, words)) for words in named)
+
+
+def _model(name: str) -> str:
+    """A model's name; of a directory the end, since a job's lies deep in Ray's own."""
+    return "/".join(PurePath(name).parts[-2:]) if PurePath(name).is_absolute() else name
 
 
 def duration(seconds: float) -> str:

@@ -6,10 +6,12 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from actors.session import totals
 from jobs.command import guarded
@@ -21,7 +23,7 @@ from pipeline.sections import RunConfig
 from pipeline.storage.folder import Folder
 from pipeline.storage.journal import Journal
 from pipeline.storage.lease import alive, current
-from pipeline.storage.manifest import NodeRecord, Plan, read_nodes, read_plan
+from pipeline.storage.manifest import NodeRecord, Plan, read_nodes, read_plan, runs_in
 from pipeline.storage.rejected import reasons
 from pipeline.storage.status import Status, read_status
 
@@ -29,7 +31,8 @@ USAGE = """
 usage: raylign status RUN [--json]
 
 Says where the run in directory RUN (any fsspec URL) stands, while it runs or after it, from the directory alone: it
-needs neither Ray nor the machine that the run is on.
+needs neither Ray nor the machine that the run is on. Of a sweep, or another directory with runs in it, it shows a line
+for each of them.
 
   raylign status runs/first
   watch raylign status runs/first
@@ -46,11 +49,18 @@ def _work(arguments: list[str]) -> int:
     places = [a for a in arguments if a != "--json"]
     if len(places) != 1:
         raise ConfigError(f"name one run's directory, not {len(places)}: raylign status runs/first")
-    found = standing(Folder(places[0]))
+    folder = Folder(places[0])
+    inside = [] if folder.exists("_plan.json") else runs_in(folder)
+    if inside:
+        several = {name: standing(Folder(f"{folder.url}/{name}")) for name in inside}
+        shown, found = overview(folder.url, several), {"directory": folder.url, "runs": several}
+    else:
+        found = standing(folder)
+        shown = table(found)
     if "--json" in arguments:
         print(json.dumps(found, indent=2))
     else:
-        Console(highlight=False).print(table(found))
+        Console(highlight=False).print(shown)
     return 0
 
 
@@ -60,25 +70,26 @@ def standing(folder: Folder) -> dict[str, Any]:
     nodes = read_nodes(folder, plan)
     finished = folder.exists("manifest.json")
     state, note = state_of(folder, status, finished)
-    counts = dict(status.counts) if status and state == "running" else totals(nodes.values())
     live = status if status is not None and state == "running" else None
     done = totals(nodes.values())
+    told = status.counts if status is not None and not finished else {}  # nodes that it lost had done some of it
     return {
         "run": folder.url,
         "state": state,
         "note": note,
         "what": _what(folder),
-        "rows": live.rows if live else int(done["ended"]),
+        "rows": max(int(done["ended"]), status.rows if status and not finished else 0),
         "total": status.total if status else 0,
         "results": int(done["rows"]),
         "rejects": {reason.what: reason.rows for reason in reasons(folder)},
         "nodes": _nodes(nodes),
         "at_work": {name: dict(c) for name, c in live.nodes.items()} if live else {},
-        "counts": {name: int(value) for name, value in counts.items()},
+        "counts": {name: int(max(done.get(name, 0), told.get(name, 0))) for name in [*done, *told]},
         "rates": dict(live.rates) if live else {},
         "seconds": status.seconds if status else 0.0,
-        "journal": _journal(folder, plan),
+        "journal": _journal(folder, plan, finished or state == "running"),
         "logs": list(status.logs) if status else [],
+        "waits": list(live.waits) if live else [],
     }
 
 
@@ -115,12 +126,13 @@ def _nodes(nodes: dict[str, NodeRecord]) -> dict[str, int]:
     return {"shards": shards, **{f"{kind}_done": n for kind, n in sorted(kinds.items())}}
 
 
-def _journal(folder: Folder, plan: Plan) -> dict[str, Any]:
+def _journal(folder: Folder, plan: Plan, closed: bool) -> dict[str, Any]:
+    """The run's own replies. ``closed``: it leaves none to the next nodes, or has nodes at work that still count."""
     place = config_of(folder).journal or f"{folder.url}/candidates"
     journal = Journal(Folder(place, "journal"), plan.run)
     own = [part for part in journal.parts() if part.name.startswith(f"{plan.run}-")]
-    open_files = sum(len(journal.folder.names(f"_open/{n}", ".parquet")) for n in journal.folder.folders("_open"))
-    return {"url": place, "replies": sum(part.rows for part in own), "parts": len(own), "open_files": open_files}
+    left = 0 if closed else journal.adoptable()
+    return {"url": place, "replies": sum(part.rows for part in own), "parts": len(own), "left": left}
 
 
 def config_of(folder: Folder) -> RunConfig:
@@ -128,10 +140,25 @@ def config_of(folder: Folder) -> RunConfig:
     return from_yaml(folder.read("config.yaml").decode())
 
 
+def overview(place: str, runs: Mapping[str, dict[str, Any]]) -> Table:
+    """For people: a line for each of the runs in a directory, a sweep's trials for example."""
+    shown = Table(title=f"{len(runs)} runs in {place}", title_justify="left")
+    shown.add_column("run", overflow="fold")
+    shown.add_column("state")
+    for name in ("rows", "draws"):
+        shown.add_column(name, justify="right")
+    for name, found in runs.items():
+        draws = f"{found['counts'].get('draws', 0):,}"
+        shown.add_row(escape(name), found["state"], f"{found['rows']:,} of {found['total']:,}", draws)
+    return shown
+
+
 def table(found: dict[str, Any]) -> Table:
     """For people: one line a subject, and only the subjects that there is something to say of."""
-    shown = Table(show_header=False, title=found["run"], title_justify="left")
+    shown = Table("", Column(overflow="fold"), show_header=False, title=found["run"], title_justify="left")
     shown.add_row("state", found["state"] + (f": {found['note']}" if found["note"] else ""))
+    for said in found["waits"]:
+        shown.add_row("waits for", said)
     shown.add_row("what", found["what"])
     shown.add_row("rows", _rows(found))
     counts, rates = found["counts"], found["rates"]
@@ -150,11 +177,18 @@ def table(found: dict[str, Any]) -> Table:
     if counts.get("deaths"):
         shown.add_row("replicas", f"{counts['deaths']:,} died; {counts.get('resent', 0):,} requests were sent again")
     journal = found["journal"]
-    flushed = f", and {journal['open_files']:,} flushes of nodes at work" if journal["open_files"] else ""
-    shown.add_row("journal", f"{journal['replies']:,} replies in {journal['parts']} parts{flushed} ({journal['url']})")
+    shown.add_row("journal", f"{_kept(journal, found['state'])} ({journal['url']})")
     if found["logs"]:
-        shown.add_row("engine logs", ", ".join(found["logs"]))
+        shown.add_row("engine logs", "\n".join(found["logs"]))
     return shown
+
+
+def _kept(journal: Mapping[str, Any], state: str) -> str:
+    if state == "finished":
+        return f"{journal['replies']:,} replies in {journal['parts']} parts"
+    if state == "running":
+        return f"{journal['replies']:,} replies in {journal['parts']} parts, and those of the nodes at work"
+    return f"{journal['replies'] + journal['left']:,} replies are on disk: the next run takes them from there"
 
 
 def _rows(found: dict[str, Any]) -> str:

@@ -39,6 +39,7 @@ cluster.address or RAY_ADDRESS would name. Paths must hold on all nodes: name UR
 doesn't answer; 2 bad configuration.
 """
 WAIT = ("--wait", "wait=true")
+WITH_STATUS = ("align", "relabel", "sweep")
 Settings = dict[str, Any]
 
 
@@ -65,6 +66,8 @@ def _work(arguments: list[str]) -> int:
     if any(a in WAIT for a in arguments):
         return followed(client, job)
     print(f"  raylign logs {client.get_address()} {job} --wait\n  raylign cancel {client.get_address()} {job}")
+    if command in WITH_STATUS:
+        print(f"  raylign status {settings['out']}")
     return 0
 
 

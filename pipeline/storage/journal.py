@@ -98,13 +98,24 @@ class Journal:
 
         What another part has adopted already, but was killed before it could remove it, is removed now.
         """
-        found = [n for n in self.folder.folders("_open") if n.startswith(f"{self.owner}-{prefix}")]
-        if not found:
-            return []
-        gone = {name for m in self._own_manifests() for name in (m["name"].removesuffix(".parquet"), *m["adopted"])}
+        found = self._open(prefix)
+        gone = self._committed() if found else set()
         for name in gone.intersection(found):
             self.folder.remove(f"_open/{name}")
         return [name for name in found if name not in gone]
+
+    def adoptable(self) -> int:
+        """How many replies this run's next nodes adopt if none is at work now; changes nothing."""
+        names = [f"_open/{name}" for name in self._open("") if name not in self._committed()]
+        files = [f"{name}/{file}" for name in names for file in self.folder.names(name, ".parquet")]
+        return len({key for file in files for key in self.folder.read_table(file, ["key"]).column("key").to_pylist()})
+
+    def _open(self, prefix: str) -> list[str]:
+        return [name for name in self.folder.folders("_open") if name.startswith(f"{self.owner}-{prefix}")]
+
+    def _committed(self) -> set[str]:
+        """Names of this run's parts, and of the open ones that they have adopted."""
+        return {name for m in self._own_manifests() for name in (m["name"].removesuffix(".parquet"), *m["adopted"])}
 
     def sweep(self) -> int:
         """Removes this run's parts that have no manifest; returns how many. Only while none of its nodes is at work.

@@ -31,13 +31,15 @@ from pipeline.storage.folder import Folder
 FOLDER = "_lease"
 BEAT_S = 5.0
 EXPIRY_S = 30.0
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""The variable in which a Ray job finds what it was submitted with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who holds a lease. ``place``: the machine and its process numbers' space; ``born``: the process's start there.
 
-    ``since`` and ``beat`` are seconds since 1970 by the holder's own clock.
+    ``since`` and ``beat`` are seconds since 1970 by the holder's own clock. ``job``: the Ray job that it is, if any.
     """
 
     token: str
@@ -47,12 +49,14 @@ class Holder:
     born: str
     since: float
     beat: float
+    job: str = ""
 
     def describe(self) -> str:
         """For a person: who, where, since when, and when it was last seen."""
         since = datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         seen = max(0, round(time.time() - self.beat))
-        return f"process {self.pid} on {self.host}, there since {since}, last seen {seen} s ago"
+        who = f"process {self.pid} on {self.host}" + (f" (Ray job {self.job})" if self.job else "")
+        return f"{who}, there since {since}, last seen {seen} s ago"
 
 
 class Lease:
@@ -128,8 +132,9 @@ def refuse_if_held(folder: Folder) -> int:
     if holder is not None and alive(folder, holder):
         here = holder.place == _place()
         after = "" if here else f" A run that has crashed holds it for {EXPIRY_S:.0f} s after it was last seen."
+        stop = f"stop it (`raylign cancel ADDRESS {holder.job}`)" if holder.job else "stop it"
         raise RunDirectoryError(
-            f"{folder.url} is in use by another run: {holder.describe()}. Wait for it or stop it, "
+            f"{folder.url} is in use by another run: {holder.describe()}. Wait for it or {stop}, "
             f"or choose another out=.{after}"
         )
     return number
@@ -161,7 +166,14 @@ def _name(number: int) -> str:
 
 def _ourselves() -> Holder:
     now = time.time()
-    return Holder(uuid.uuid4().hex, socket.gethostname(), _place(), os.getpid(), _born(os.getpid()), now, now)
+    me = os.getpid()
+    return Holder(uuid.uuid4().hex, socket.gethostname(), _place(), me, _born(me), now, now, _job())
+
+
+def _job() -> str:
+    """The Ray job that this process is, as Ray tells its driver; empty if it is none."""
+    told = json.loads(os.environ.get(JOB, "{}"))
+    return str(told.get("metadata", {}).get("job_submission_id", ""))
 
 
 def _now(holder: Holder) -> Holder:

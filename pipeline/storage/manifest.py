@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -15,6 +15,10 @@ from pipeline.keys import digest
 from pipeline.storage.folder import FileRecord, Folder
 
 FORMAT = 1
+TRIALS = "trials"
+"""Where a sweep's directory has its runs."""
+NAMED = 8
+"""How many runs an error names."""
 FREE = ("data.shard_rows",)
 """Keys of a plan that may differ when a run is resumed: they decide how the work is cut, not what comes out."""
 BESIDE = "rewards."
@@ -55,10 +59,22 @@ def read_plan(folder: Folder) -> Plan:
     try:
         value = folder.read_json("_plan.json")
     except FileNotFoundError:
-        raise RunDirectoryError(
-            f"no run lies in {folder.url}: give the directory that was named as out= (it holds config.yaml)"
-        ) from None
+        raise RunDirectoryError(_no_run(folder)) from None
     return Plan(value["run"], value["values"])
+
+
+def runs_in(folder: Folder) -> list[str]:
+    """Names, under a folder that is no run itself, of the runs directly in it, and of the trials of a sweep."""
+    names = [*folder.folders(""), *(f"{TRIALS}/{name}" for name in folder.folders(TRIALS))]
+    return [name for name in names if folder.exists(f"{name}/_plan.json")]
+
+
+def _no_run(folder: Folder) -> str:
+    if not (found := runs_in(folder)):
+        return f"no run lies in {folder.url}: give the directory that was named as out= (it holds config.yaml)"
+    names = ", ".join(f"{folder.url}/{name}" for name in found[:NAMED])
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f"{folder.url} is no run itself, but has runs in it; name one of them: {names}{more}"
 
 
 def adopt_plan(
@@ -195,12 +211,16 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """A finished node: what followed, which files it wrote, and what it counted."""
+    """A finished node: what followed, which files it wrote, and what it counted.
+
+    ``died``: names of the replicas' processes that it saw die, by role; other nodes may have seen the same.
+    """
 
     node: str
     outcome: NodeOutcome
     files: tuple[FileRecord, ...]
     counts: Mapping[str, float]
+    died: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 OUTCOMES: dict[str, type[NodeOutcome]] = {"Ingested": Ingested, "Advanced": Advanced, "Done": Done}
@@ -215,6 +235,7 @@ def commit_node(folder: Folder, plan: Plan, record: NodeRecord) -> None:
         "outcome": outcome,
         "files": [f.to_json() for f in record.files],
         "counts": dict(record.counts),
+        "died": {role: list(names) for role, names in record.died.items()},
     }
     folder.write_json(f"_nodes/{record.node}.json", value)
 
@@ -253,7 +274,7 @@ def read_node(folder: Folder, name: str) -> tuple[NodeRecord, str]:
     kind: Any = OUTCOMES[fields.pop("type")]
     outcome: NodeOutcome = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
     files = tuple(FileRecord(**f) for f in value["files"])
-    return NodeRecord(value["node"], outcome, files, value["counts"]), value["fingerprint"]
+    return NodeRecord(value["node"], outcome, files, value["counts"], value.get("died", {})), value["fingerprint"]
 
 
 def shard_starts(folder: Folder, plan: Plan) -> list[int]:

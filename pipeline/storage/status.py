@@ -19,6 +19,7 @@ class Status:
     ``at``: seconds since 1970 by its own clock; ``seconds``: how long this session has run. ``rows`` of ``total`` have
     an outcome. ``counts``: draws, tokens and so on over the whole run. ``rates``: each of them (and rows) per second,
     lately. ``nodes``: the nodes at work, with their counts. ``message``: why it failed. ``logs``: of the engines.
+    ``waits``: sentences on what it waits for that isn't there.
     """
 
     state: State
@@ -31,6 +32,7 @@ class Status:
     nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     message: str = ""
     logs: tuple[str, ...] = ()
+    waits: tuple[str, ...] = ()
 
 
 def write_status(folder: Folder, status: Status) -> None:
@@ -44,4 +46,4 @@ def read_status(folder: Folder) -> Status | None:
         value: dict[str, Any] = folder.read_json(NAME)
     except FileNotFoundError:
         return None
-    return Status(**value | {"logs": tuple(value["logs"])})
+    return Status(**value | {name: tuple(value.get(name, ())) for name in ("logs", "waits")})

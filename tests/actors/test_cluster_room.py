@@ -38,7 +38,9 @@ class Machines:
 def test_machines_that_are_missing_are_asked_for_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = Machines(monkeypatch, [{"CPU": 4.0, "draws": 1.0}])
     machines.to_join = [(3, {"CPU": 4.0, "draws": 1.0})]
-    Cluster(ClusterConfig(node_wait_s=60, shards_in_flight=3)).check_room(MODELS)
+    said: list[str] = []
+    Cluster(ClusterConfig(node_wait_s=60, shards_in_flight=3)).check_room(MODELS, said.append)
+    assert said[0].startswith("waits for machines, 0 of 60 s: too little of resource 'draws': ")
     draws, scores, runner = {"CPU": 0.5, "draws": 1.0}, {"CPU": 0.5}, {"CPU": 0.25}
     assert machines.asked == [[draws, draws, scores, runner, runner, runner], []]
     assert machines.looks >= 4

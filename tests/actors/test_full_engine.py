@@ -54,8 +54,9 @@ class Actor:
         self.start, self.submit, self.exchange = Remote(self._start), Remote(self._submit), Remote(self._exchange)
         self.leave = Remote(self._leave)
 
-    async def _start(self) -> None:
+    async def _start(self) -> str:
         await asyncio.sleep(CALL_S)
+        return self._mailbox.process
 
     async def _submit(self, client: str, requests: list[tuple[int, Any]]) -> None:
         await asyncio.sleep(CALL_S)
@@ -67,7 +68,8 @@ class Actor:
         await self._submit(client, requests)
         replies = await self._mailbox.collect(client, wait_s, alone)
         await asyncio.sleep(CALL_S)
-        return mailbox.Delivery(replies, self._mailbox.load, self._mailbox.ready(client), self._mailbox.life(client))
+        there = (self._mailbox.ready(client), self._mailbox.life(client), self._mailbox.process)
+        return mailbox.Delivery(replies, self._mailbox.load, *there)
 
     async def _leave(self, client: str) -> None:
         self._mailbox.leave(client)

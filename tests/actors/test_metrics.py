@@ -57,7 +57,7 @@ def test_growth_is_what_came_since_the_last_look() -> None:
 
 def test_a_nodes_counts_are_counted_once_whoever_tells_them(told: dict[tuple[str, ...], float]) -> None:
     run = of_run()
-    counts = {"draws": 2, "generated_tokens": 9, "rewards": 1, "ended": 1, "runner_cpu_s": 0.5, "reward_deaths": 1}
+    counts = {"draws": 2, "generated_tokens": 9, "rewards": 1, "ended": 1, "runner_cpu_s": 0.5, "reward_resent": 1}
     run.work("advance-0", counts)
     run.work("advance-0", counts)
     run.work("advance-0", {**counts, "draws": 4}, ended=True)
@@ -65,13 +65,20 @@ def test_a_nodes_counts_are_counted_once_whoever_tells_them(told: dict[tuple[str
         ("draws", "generator"): 4,
         ("generated_tokens", "generator"): 9,
         ("rewards", "reward"): 1,
-        ("replica_deaths", "reward"): 1,
+        ("requests_resent", "reward"): 1,
     }
     run.work("advance-1", {"draws": 3})
     run.retried()
     run.work("advance-1", {"draws": 3})  # what it said before it died still stands there
     run.work("advance-1", {"draws": 1, "recalled": 3})
     assert (told["draws", "generator"], told["recalled",], told["node_retries",]) == (8, 3, 1)
+
+
+def test_deaths_are_counted_as_they_come(told: dict[tuple[str, ...], float]) -> None:
+    run = of_run()
+    for reward, critic in ((1, 0), (1, 0), (2, 1)):
+        run.deaths({"deaths": reward + critic, "reward_deaths": reward, "generator_deaths": critic})
+    assert told == {("replica_deaths", "reward"): 2, ("replica_deaths", "generator"): 1}
 
 
 def test_a_critics_tokens_are_its_own(told: dict[tuple[str, ...], float]) -> None:

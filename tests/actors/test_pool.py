@@ -90,7 +90,7 @@ class FakeActor:
             await asyncio.sleep(0.2)  # the death comes first
         return f"reply to {request}"
 
-    async def _start(self) -> None:
+    async def _start(self) -> str:
         self.starts += 1
         await self._freeze("start")
         if self._away:
@@ -104,6 +104,7 @@ class FakeActor:
             self._new_mailbox()
             self._met.clear()
             raise ActorDiedError
+        return self.mailbox.process
 
     async def _called(self, client: str, requests: list[tuple[int, Any]]) -> None:
         self.calls += 1
@@ -131,7 +132,8 @@ class FakeActor:
         if self._met.setdefault(client, self._life) != self._life:
             self._met[client] = self._life
             raise ActorDiedError
-        return Delivery(replies, self.mailbox.load, self.mailbox.ready(client), self.mailbox.life(client))
+        there = (self.mailbox.ready(client), self.mailbox.life(client), self.mailbox.process)
+        return Delivery(replies, self.mailbox.load, *there)
 
     def release(self) -> None:
         """Lets everything held so far go."""
@@ -265,7 +267,7 @@ def test_a_runner_that_stood_still_sends_again_what_its_replica_forgot(monkeypat
         return replies, pool
 
     replies, pool = drive(main)
-    assert (replies, pool.resent) == (["reply to 1"], 1)
+    assert (replies, pool.resent, pool.deaths) == (["reply to 1"], 1, 0), "the process is the same"
 
 
 def test_a_row_stays_where_its_prefix_is_unless_that_replica_is_busier() -> None:
@@ -318,6 +320,30 @@ def test_what_a_dead_replica_had_is_sent_again() -> None:
     replies, actor, pool = drive(main)
     assert sorted(replies) == [f"reply to {i}" for i in range(5)]
     assert (pool.deaths, pool.resent, actor.starts) == (1, 5, 2)
+
+
+def test_a_death_has_the_same_name_for_everyone_who_saw_it() -> None:
+    """Two runners had requests there; two replicas died."""
+
+    async def main() -> tuple[set[str], set[str]]:
+        actors = [FakeActor(hold=True), FakeActor(hold=True)]
+        pools = [Pool(actors, name, 1, 3) for name in ("one", "other")]  # type: ignore[arg-type]
+        replies: list[Any] = []
+        for i, pool in enumerate(pools):
+            for row in range(2):
+                pool.submit((i, row), f"{i} {row}", replies.append)
+        await until(lambda: all(len(actor.seen) == 2 for actor in actors))
+        await asyncio.sleep(0.2)  # they have told who they are
+        for actor in actors:
+            actor.replace()
+            actor.release()
+        await until(lambda: len(replies) == 4)
+        for pool in pools:
+            await pool.close()
+        return pools[0].died, pools[1].died
+
+    one, other = drive(main)
+    assert (len(one), one) == (2, other)
 
 
 @pytest.mark.parametrize(("attempts", "deaths"), [(1, 2), (2, 2), (3, 3), (5, 5)])
@@ -443,7 +469,7 @@ def test_a_replica_that_is_being_restarted_is_waited_for(
         assert (replies, lost, starts) == (["reply to q"], None, 8)
     else:
         assert isinstance(lost, PoolLost)
-        assert "did not come back" in str(lost)
+        assert ("none came back" if isinstance(lost, ReplicasAway) else "did not come back") in str(lost)
         assert starts <= 3
 
 
@@ -470,6 +496,53 @@ def test_a_replica_without_a_machine_is_waited_for_as_long_as_others_serve(
         assert (len(replies), lost, starts) == (8, None, 31)
     else:
         assert isinstance(lost, ReplicasAway)
+
+
+def test_a_pool_knows_since_when_no_replica_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.pool.RESTART_PAUSE_S", 0.01)
+    monkeypatch.setattr("actors.pool.MAX_PAUSE_S", 0.01)
+    nowhere = ActorUnavailableError("no node has room", None)
+
+    async def main() -> None:
+        away, replies = FakeActor(away=10**6, absence=nowhere), []
+        pool = pool_of([away, other := FakeActor()])
+        pool.submit(1, "row", replies.append)
+        await until(lambda: away.starts > 3 and len(replies) == 1)
+        assert pool.away_s == 0.0, "the other one serves"
+        other._away, other._absence = 10**6, nowhere
+        other.replace()
+        pool.submit(2, "row", replies.append)
+        await until(lambda: pool.away_s > 0.1)
+        assert pool.away_s < 5.0
+        away._away = 0
+        await until(lambda: len(replies) == 2)
+        assert pool.away_s == 0.0
+        await pool.close()
+
+    drive(main)
+
+
+def test_a_pool_waits_as_long_for_the_last_replica_as_for_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One was away for long when the other one died, which comes back in a moment."""
+    monkeypatch.setattr("actors.pool.RESTART_PAUSE_S", 0.01)
+    monkeypatch.setattr("actors.pool.MAX_PAUSE_S", 0.01)
+    monkeypatch.setattr("actors.pool.RESTART_S", 0.5)
+    nowhere = ActorUnavailableError("no node has room", None)
+
+    async def main() -> tuple[list[str], Any]:
+        replies: list[str] = []
+        pool = pool_of([FakeActor(away=10**6, absence=nowhere), other := FakeActor()])
+        pool.submit(1, "row", replies.append)
+        await until(lambda: len(replies) == 1)
+        await asyncio.sleep(0.6)
+        other._away, other._absence = 3, nowhere
+        other.replace()
+        pool.submit(2, "row", replies.append)
+        await until(lambda: len(replies) == 2 or pool.lost is not None)
+        await pool.close()
+        return replies, pool.lost
+
+    assert drive(main) == (["reply to 1", "reply to 2"], None)
 
 
 def test_a_machine_may_take_longer_to_join_where_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

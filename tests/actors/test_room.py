@@ -86,7 +86,7 @@ def test_custom_resources_are_of_one_node_too() -> None:
     assert drawing.bundle == {"CPU": 0.5, "fast": 1.0}
     needs = [drawing, drawing, Need("runner", 0.25)]
     assert shortage([Room(8.0, resources={"fast": 1.0}), Room(8.0)], needs, drawing) == (
-        "too little of resource 'fast': 2 generator and 0 reward replicas and a runner need 2, the nodes have 1; see "
+        "too little of resource 'fast': 2 generator replicas and a runner need 2, the nodes have 1; see "
         "generator.resources"
     )
     wide = Need("runner", 9, resources={"fast": 1.0})

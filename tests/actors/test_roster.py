@@ -23,6 +23,8 @@ class FakePool:
     def __init__(self) -> None:
         self.actors: list[str] = []
         self.settled = True
+        self.away_s = 0.0
+        self.died: set[str] = set()
 
     def follow(self, actors: Sequence[str]) -> None:
         self.actors = list(actors)
@@ -44,6 +46,16 @@ class Board:
 
 def of(version: int, *actors: str) -> Roster:
     return Roster(version, {"generator": actors})
+
+
+def test_a_runner_says_which_roles_have_no_replica() -> None:
+    async def main() -> None:
+        board, pools = Board(None), {"generator": FakePool(), "reward": FakePool()}
+        pools["reward"].away_s = 35.0
+        await Follower(pools, board.post).report({})  # type: ignore[arg-type]
+        assert board.posted[0].away == {"reward": 35.0}
+
+    asyncio.run(main())
 
 
 def test_a_runner_keeps_to_the_newest_roster_and_says_so_once_it_has_let_go() -> None:

@@ -28,13 +28,18 @@ def test_a_job_gives_what_the_command_gives_and_ends_with_its_status(
     job = submitted(first)
     assert first.returncode == 0
     assert f"{out}" in first.stderr, "no warning that a local path must be the same on all nodes"
+    assert f"raylign status {out}" in first.stdout
     wait_for(lambda: lines(log) >= 20)
+    refused = run(*command, "--wait")
+    assert refused.returncode == 2
+    assert f"(Ray job {job})" in refused.stdout, "whose the directory is"
     stopped = run("cancel", there, job)
     assert (stopped.returncode, "is stopped" in stopped.stdout) == (0, True), stopped.stderr
     said = run("logs", there, job).stdout
     assert "interrupted; the same command goes on where it stopped" in said, said
     assert not (out / "manifest.json").exists()
     drawn = lines(log)
+    assert "replies are on disk: the next run takes them" in run("status", f"{out}").stdout
 
     again = run(*command[:3], *settings(out, prompts, "method.n=16", f"generator.log={log}"), "--wait")
     assert again.returncode == 3, again.stdout + again.stderr  # one prompt is empty

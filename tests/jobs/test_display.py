@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from actors.session import Progress
 from jobs import display
-from jobs.display import Display
+from jobs.display import Display, models
+from pipeline.sections import GeneratorConfig, RewardConfig, RunConfig
 
 
 def lines(*states: Progress) -> list[str]:
@@ -31,6 +33,31 @@ def test_a_resumed_run_loads_its_models_too(monkeypatch: pytest.MonkeyPatch) -> 
     assert found[1] == "best_of_n: 100/400 rows · loading models (0:30)"
     assert found[2].startswith("best_of_n: 101/400 rows · 1,616 draws · ")
     assert found[3] == "best_of_n: 400/400 rows · 6,400 draws · 320,000 tokens · done in 1:00"
+
+
+def test_what_a_run_waits_for_stands_in_place_of_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
+    machines, role = "waits for machines, 3 of 60 s: too few GPUs", "reward: no replica for 35 s, one begins again"
+
+    def waits(draws: float, seconds: float, said: str) -> Progress:
+        return replace(at(0, draws, seconds), waits=(said,))
+
+    found = lines(waits(0.0, 3.0, machines), at(0, 0.0, 4.0), at(0, 160.0, 60.0), waits(160.0, 300.0, role))
+    assert found[0] == f"best_of_n: 0/400 rows · {machines}"
+    assert found[1] == "best_of_n: 0/400 rows · loading models (0:04)"
+    assert found[3] == f"best_of_n: 0/400 rows · 160 draws · 0 tokens/s · {role}"
+
+
+def test_that_a_run_begins_to_wait_is_said_at_once() -> None:
+    waits = [replace(at(0, 0.0, t), waits=(f"waits for machines, {t:.0f} of 60 s",)) for t in (1.0, 2.0)]
+    found = lines(at(0, 0.0, 0.0), at(0, 0.0, 0.5), *waits)
+    assert [line.partition(" · ")[2] for line in found] == ["loading models (0:00)", "waits for machines, 1 of 60 s"]
+
+
+def test_a_models_directory_is_named_by_its_end() -> None:
+    generator = GeneratorConfig("vllm", model="/tmp/ray/session/runtime_resources/_ray_pkg_12/demo/models/drawer")
+    config = RunConfig(generator=generator, reward=RewardConfig("vllm", model="org/reward-model"))
+    assert models(config) == "generator models/drawer on vllm, reward org/reward-model on vllm"
 
 
 def test_a_run_in_which_nothing_comes_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from unittest import mock
 
 from actors import fulfil
-from actors.pool import Pool, _Replica
+from actors.line import Line
+from actors.pool import Pool
 from actors.roster import Follower
 from actors.runner import Runner
 from actors.turns import Turns
@@ -157,7 +158,7 @@ def retired_at_once() -> Iterator[None]:
 @contextlib.contextmanager
 def retired_with_requests() -> Iterator[None]:
     """A pool lets a retired replica go with the requests that are out there."""
-    with mock.patch.object(_Replica, "finished", property(lambda self: self.retired)):
+    with mock.patch.object(Line, "finished", property(lambda self: self.retired)):
         yield
 
 

@@ -84,11 +84,16 @@ class Replica:
             raise AssertionError("a replica is asked that was ended")
         return asyncio.get_running_loop().time() < self._up_at - 1e-9
 
-    async def _start(self) -> None:
+    @property
+    def _process(self) -> str:
+        return f"{id(self)}-{self._life}"
+
+    async def _start(self) -> str:
         loop = asyncio.get_running_loop()
         if self._down() and self._rng.random() < 0.3:
             raise ActorDiedError
         await asyncio.sleep(max(0.0, self._up_at - loop.time()))
+        return self._process
 
     async def _submit(self, client: str, requests: list[tuple[int, Any]]) -> None:
         life = self._life
@@ -162,4 +167,5 @@ class Replica:
         if life != self._life:
             raise ActorDiedError
         replies, box.done = box.done, []
-        return Delivery(replies, self._turns.in_work + len(self._held), self._turns.ready(client), str(self._life))
+        load = self._turns.in_work + len(self._held)
+        return Delivery(replies, load, self._turns.ready(client), str(self._life), self._process)

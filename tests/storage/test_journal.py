@@ -102,6 +102,20 @@ def test_a_kill_while_open_files_are_removed_loses_nothing(journal: Journal) -> 
     assert everything(journal) == ["a0", "a1"]
 
 
+def test_what_the_next_nodes_adopt_is_known_without_a_change(journal: Journal) -> None:
+    w = writer(journal, "run1-a")
+    w.flush([row("a", 0), row("a", 1)])
+    w.flush([row("a", 1), row("a", 2)])
+    writer(journal, "run2-a").flush([row("b", 0)])
+    assert [journal.adoptable(), journal.adoptable()] == [3, 3]
+    adopts = JournalWriter(journal, "run1-b", "data", 0, 10, journal.left_open(""))
+    remove = journal.folder.remove
+    journal.folder.remove = lambda name: None  # type: ignore[method-assign]
+    adopts.commit(["a"])
+    journal.folder.remove = remove  # type: ignore[method-assign]
+    assert (journal.adoptable(), len(journal.folder.folders("_open"))) == (0, 2), "they stand in a part"
+
+
 def test_a_kill_before_the_manifest_is_recovered(journal: Journal) -> None:
     w = writer(journal, "run1-a")
     w.flush([row("a", 0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -66,6 +67,19 @@ def test_a_living_holder_is_named(folder: Folder, held: Lease) -> None:
     for attempt in (take, refuse_if_held):
         with pytest.raises(RunDirectoryError, match=rf"out is in use.*process {os.getpid()} on .*choose another out="):
             attempt(folder)
+
+
+def test_a_holder_that_is_a_ray_job_can_be_cancelled_by_its_name(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"runtime_env": {}, "metadata": {"job_submission_id": "job-12ab", "out": "o"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(told))
+    lease = take(folder)
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR")
+    said = r"process \d+ on .* \(Ray job job-12ab\), there since .*stop it \(`raylign cancel ADDRESS job-12ab`\)"
+    with pytest.raises(RunDirectoryError, match=said):
+        take(folder)
+    lease.release()
 
 
 def test_a_release_leaves_nothing_behind(folder: Folder) -> None:

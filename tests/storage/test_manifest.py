@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import RunDirectoryError
 from pipeline.graph import Advanced, Done, Ingested
 from pipeline.storage.folder import FileRecord, Folder
-from pipeline.storage.manifest import NodeRecord, adopt_plan, commit_node, read_nodes
+from pipeline.storage.manifest import NodeRecord, adopt_plan, commit_node, read_nodes, read_plan, runs_in
 
 ADVANCED = NodeRecord("advance-00000-000", Advanced(), (), {})
 VALUES: dict[str, Any] = {"seed": 0, "method.n": 4, "generator.model": "abc", "data.shard_rows": 8}
@@ -94,12 +94,23 @@ def test_a_longer_horizon_or_other_shards_keep_the_run_and_its_journal_but_no_no
     assert folder.read("candidates/part.parquet") == b"draws"
 
 
+def test_runs_in_a_directory_are_found(tmp_path: Path) -> None:
+    for name in ("first", "second", *(f"trials/{i}" for i in range(9))):
+        adopt_plan(Folder(f"{tmp_path}/{name}"), VALUES, ())
+    folder = Folder(str(tmp_path))
+    folder.write("journal/part.parquet", b"draws")
+    folder.write("trials/not-begun/other.json", b"{}")
+    assert runs_in(folder) == ["first", "second", *(f"trials/{i}" for i in range(9))]
+    with pytest.raises(RunDirectoryError, match=r"has runs in it; name one of them: .*/first, .*/trials/5 and 3 more$"):
+        read_plan(folder)
+
+
 def test_node_records_come_back_as_they_were(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     plan = adopt_plan(folder, VALUES, ())
     records = [
         NodeRecord("ingest-00000", Ingested((3, 2)), (FileRecord("a", 3, 10, "ff"),), {}),
-        NodeRecord("advance-00000-000", Advanced(waiting=1), (), {"draws": 5}),
+        NodeRecord("advance-00000-000", Advanced(waiting=1), (), {"draws": 5}, {"reward": ["ab", "cd"]}),
         NodeRecord("collect-00000", Done(), (), {"rows": 3}),
     ]
     for record in records:
