@@ -221,6 +221,7 @@ def resolved(engine: Any) -> dict[str, Any]:
         "block_size": config.cache_config.block_size,
         "kv_cache_tokens": blocks * config.cache_config.block_size if blocks else None,
         "tensor_parallel_size": config.parallel_config.tensor_parallel_size,
+        "executor": config.parallel_config.distributed_executor_backend,
         "enforce_eager": config.model_config.enforce_eager,
         "quantization": config.model_config.quantization,
         "threads": os.environ.get("OMP_NUM_THREADS"),

@@ -74,7 +74,8 @@ def scoring(config: RunConfig, scratch: Path, rounds: int) -> dict[str, Any]:
     The responses are drawn once and lie in a journal without rewards of this model, so that nothing is generated.
     """
     drawn = scratch / "drawn"
-    with bench(_with(config, reward={"engine": "simulated"}), scratch / "draws") as b:
+    unlike = {"engine": "simulated", "model": "of the draws"}  # another one than is measured, also if that is simulated
+    with bench(_with(config, reward=unlike), scratch / "draws") as b:
         b.pipeline(journal=str(drawn))
     with bench(config, scratch) as b:
         b.pipeline(journal=_copy(drawn, b))

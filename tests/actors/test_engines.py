@@ -237,6 +237,7 @@ def test_the_settings_are_told(pair: Pair) -> None:
         if settings["engine"] == "vllm":
             assert settings["max_num_batched_tokens"] == 4096
             assert (settings["block_size"], settings["chunked_prefill"]) == (32, False)
+            assert settings["executor"] == "uni", "a scheduler and a worker of their own would spin on these cores"
 
 
 @pytest.mark.vllm
