@@ -61,11 +61,11 @@ def align(
         executor.prepare()
         for warning in executor.warnings:
             console.print(f"warning: {warning}", soft_wrap=True, markup=False)
-        finished = executor.finished
+        if executor.finished:
+            then = "" if brief else ", and the figures are those of then"
+            console.print(f"finished already: nothing is drawn or scored{then}")
         summary = executor.run()
     if not brief:
-        if finished:
-            console.print("this run was finished before: nothing is drawn or scored, and the figures are those of then")
         console.print(closing_table(summary, config.out))
     if executor.logs and summary["session"]["draws"]:
         console.print(f"engine logs: {', '.join(executor.logs)}", soft_wrap=True)

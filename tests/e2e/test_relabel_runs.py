@@ -92,7 +92,7 @@ def test_other_export_settings_export_again_and_score_nothing(
     assert [(p["chosen"], p["rejected"]) for p in exported(scored, "pairs")] == [("ab", "c")]
     assert json.loads((scored / "export.json").read_text())["without"]["pairs"] == {"length": 3}
     assert main(again) == 3
-    assert "this run was finished before: nothing is drawn or scored" in capsys.readouterr().out
+    assert "finished already: nothing is drawn or scored, and the figures are those of then" in capsys.readouterr().out
     assert "| prompt: MissingResponse | 2 |" in (scored / "export" / "README.md").read_text()
     assert len(exported(scored, "pairs")) == 4
     assert {
