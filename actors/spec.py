@@ -84,7 +84,7 @@ def model_fingerprints(config: RunConfig, known: dict[str, str]) -> tuple[dict[R
 
 def _horizon(config: RunConfig) -> tuple[str, ...]:
     """Keys of the plan by which a run may be extended."""
-    return tuple(f"method.{key}" for key in getattr(plugin.load("method", config.method.name), "HORIZON", ()))
+    return tuple(f"method.{key}" for key in plugin.horizon(config.method.name))
 
 
 def _names(config: RunConfig) -> dict[str, str]:

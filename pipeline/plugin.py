@@ -62,6 +62,14 @@ def asks_policy(method: str) -> bool:
     return bool(getattr(load("method", method), "ASKS_POLICY", False))
 
 
+def horizon(method: str) -> tuple[str, ...]:
+    """A method's keys that say how far each prompt goes at most, and that may be raised for a run to go on.
+
+    ``HORIZON`` of its module.
+    """
+    return tuple(getattr(load("method", method), "HORIZON", ()))
+
+
 def scores_alone(method: MethodConfig) -> bool:
     """Whether a method with these settings has nothing but the responses that a row came with."""
     return getattr(load("method", method.name), "NEEDS_RESPONSES", False) and not draws(method)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.types import Role
 
@@ -109,9 +109,16 @@ class Replicas:
 
 
 class _Replicated:
-    """A section with ``replicas``: a number, or ``Replicas``."""
+    """A section with ``replicas``: a number, or ``Replicas``. ``LOADS``: whether a replica loads the ``model``."""
 
+    LOADS: ClassVar[bool] = True
+    model: str
     replicas: Any
+
+    @property
+    def local_model(self) -> str:
+        """The model whose weights a replica loads, and so needs a GPU or memory for; empty where it loads none."""
+        return self.model if self.LOADS else ""
 
     @property
     def bounds(self) -> Replicas:
@@ -154,11 +161,6 @@ class GeneratorConfig(_Replicated):
     trust_remote_code: bool = False
 
     @property
-    def local_model(self) -> str:
-        """The model whose weights a replica loads, and so needs a GPU or memory for; empty where it loads none."""
-        return self.model
-
-    @property
     def none(self) -> bool:
         """Whether there is no generator, since nothing is drawn."""
         return self.engine == "none"
@@ -186,11 +188,6 @@ class RewardConfig(_Replicated):
     load_s: float | None = 3600.0
     hang_s: float | None = 600.0
     trust_remote_code: bool = False
-
-    @property
-    def local_model(self) -> str:
-        """The model whose weights a replica loads, and so needs a GPU or memory for; empty where it loads none."""
-        return self.model
 
     @property
     def needs_reference(self) -> bool:

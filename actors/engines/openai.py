@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from actors.chat_template import ChatTokenizer, ModelText, turns
 from actors.protocol import BadRequest, GenerateRequest, Generation, Tokenizer
@@ -51,6 +51,7 @@ class Config(GeneratorConfig):
     ``extra_body``: further fields of every request; null leaves one out.
     """
 
+    LOADS: ClassVar[bool] = False
     engine: str = "openai"
     base_url: str = ""
     mode: str = "completions"
@@ -66,11 +67,6 @@ class Config(GeneratorConfig):
     concurrency: int = 64
     requests_per_s: float | None = None
     extra_body: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def local_model(self) -> str:
-        """None: the server has it."""
-        return ""
 
 
 def validate(config: Config) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from actors.protocol import BadRequest, GenerateRequest, Generation
 from pipeline.keys import digest
@@ -28,6 +28,7 @@ class Config(GeneratorConfig):
     that are served at once, others queue. ``context``: the most tokens of prompt and response.
     """
 
+    LOADS: ClassVar[bool] = False
     engine: str = "simulated"
     model: str = "simulated"
     tokens: int = 64
@@ -35,11 +36,6 @@ class Config(GeneratorConfig):
     latency_s: float = 0.0
     capacity: int = 256
     context: int = 8192
-
-    @property
-    def local_model(self) -> str:
-        """None."""
-        return ""
 
 
 def validate(config: Config) -> None:

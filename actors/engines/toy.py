@@ -10,7 +10,7 @@ import asyncio
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class Config(GeneratorConfig):
     the engine that finds it removes it and answers nothing from then on, for tests of the watchdog.
     """
 
+    LOADS: ClassVar[bool] = False
     engine: str = "toy"
     model: str = "toy"
     max_tokens: int = 8
@@ -42,11 +43,6 @@ class Config(GeneratorConfig):
     latency_s: float = 0.0
     log: str | None = None
     hang: str | None = None
-
-    @property
-    def local_model(self) -> str:
-        """None."""
-        return ""
 
 
 def validate(config: Config) -> None:

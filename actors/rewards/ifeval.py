@@ -21,7 +21,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from inspect import signature
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from actors.protocol import BadRequest, ScoreRequest
 from pipeline.errors import ConfigError
@@ -44,14 +44,10 @@ class Config(RewardConfig):
     instructions that are followed, ``prompt`` with 1 if all of them are, else 0.
     """
 
+    LOADS: ClassVar[bool] = False
     engine: str = "ifeval"
     accuracy: str = "strict"
     level: str = "instruction"
-
-    @property
-    def local_model(self) -> str:
-        """None."""
-        return ""
 
     @property
     def needs_reference(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from zlib import crc32
 
 from actors.protocol import ScoreRequest
@@ -15,15 +15,11 @@ from pipeline.sections import RewardConfig
 class Config(RewardConfig):
     """``latency_s``: seconds per request. ``capacity``: requests that are served at once, others queue."""
 
+    LOADS: ClassVar[bool] = False
     engine: str = "simulated"
     model: str = "simulated"
     latency_s: float = 0.0
     capacity: int = 256
-
-    @property
-    def local_model(self) -> str:
-        """None."""
-        return ""
 
 
 def validate(config: Config) -> None:

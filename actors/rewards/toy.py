@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from actors.protocol import ScoreRequest
 from pipeline.sections import RewardConfig
@@ -15,15 +15,11 @@ from pipeline.sections import RewardConfig
 class Config(RewardConfig):
     """``weights``: the worth of each letter (0 for others). ``latency_s``: how long a request takes."""
 
+    LOADS: ClassVar[bool] = False
     engine: str = "toy"
     model: str = "toy"
     weights: dict[str, float] = field(default_factory=lambda: {"a": 1.0, "b": -0.5})
     latency_s: float = 0.0
-
-    @property
-    def local_model(self) -> str:
-        """None."""
-        return ""
 
 
 class ToyReward:

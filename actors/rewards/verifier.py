@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from actors.protocol import BadRequest, ScoreRequest
 from pipeline.kernels.answers import correct, extract, stated
@@ -26,16 +26,12 @@ class Config(RewardConfig):
     ``none``: where a response states no answer (null: as for a wrong one).
     """
 
+    LOADS: ClassVar[bool] = False
     engine: str = "verifier"
     answer: AnswerConfig = field(default_factory=AnswerConfig)
     right: float = 1.0
     wrong: float = 0.0
     none: float | None = None
-
-    @property
-    def local_model(self) -> str:
-        """None."""
-        return ""
 
     @property
     def needs_reference(self) -> bool:

@@ -81,8 +81,7 @@ class GainCurves:
         return result
 
     def _parts(self, rows: int) -> list[slice]:
-        width = max(1, PART // max(1, self.weight.shape[1]))
-        return [slice(i, min(i + width, rows)) for i in range(0, rows, width)]
+        return parts(rows, self.weight.shape[1])
 
     def expected_gain(self, counts: Ints) -> Floats:
         """V_n - r: what n = ``counts[i]`` more draws are expected to add to prompt i's best; shape (n,)."""
@@ -108,6 +107,12 @@ class GainCurves:
         with np.errstate(divide="ignore"):
             log_miss = np.maximum(np.log1p(share[:, None] * np.expm1(self.log_miss)), NEVER)
         return GainCurves(self.weight * share[:, None], log_miss)
+
+
+def parts(rows: int, width: int) -> list[slice]:
+    """Rows in slices of about ``PART`` numbers, where each row has ``width`` of them."""
+    step = max(1, PART // max(width, 1))
+    return [slice(i, min(i + step, rows)) for i in range(0, rows, step)]
 
 
 def on_all_cores(fill: Callable[[slice], None], parts: Sequence[slice]) -> None:

@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 from scipy.special import ndtr
 
-from pipeline.kernels.expected_max import PART, Floats, GainCurves, Ints, from_survival, on_all_cores
+from pipeline.kernels.expected_max import Floats, GainCurves, Ints, from_survival, on_all_cores, parts
 from pipeline.kernels.shape_library import posterior
 
 SHAPES = ("normal", "library", "typical")
@@ -81,7 +81,7 @@ class Mixtures:
                 total += self.weights[part, k, None] * above
             survival[part] = total
 
-        on_all_cores(fill, _parts(len(best), nodes))
+        on_all_cores(fill, parts(len(best), nodes))
         return from_survival(survival, width * w / 2)
 
 
@@ -241,8 +241,3 @@ def tails(z: Floats) -> Tails:
 def _nodes(count: int) -> tuple[Floats, Floats]:
     x, w = np.polynomial.legendre.leggauss(count)
     return x, w
-
-
-def _parts(rows: int, width: int) -> list[slice]:
-    step = max(1, PART // max(width, 1))
-    return [slice(i, min(i + step, rows)) for i in range(0, rows, step)]

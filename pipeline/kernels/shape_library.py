@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from pipeline.kernels.expected_max import Floats, GainCurves, Ints, on_all_cores
+from pipeline.kernels.expected_max import Floats, GainCurves, Ints, on_all_cores, parts
 
 SEED = 5
 LAWS = 1000
@@ -40,13 +40,12 @@ PICKS = 64
 NODES = 8
 LEVELS = 64
 """Geometric sequences that a gain curve is gathered in."""
-SHALLOW = 1e-9
+SHALLOW, DEEP = 1e-9, 40.0
+"""Between these lie the sequences' log-misses, up to their sign; one level holds those with about the same ratio."""
 FAR = 2.5
 """The library is in the order of the chances to be above this, in spreads of the prompt."""
 REACH = 6.0
 """Standard deviations above a component's mean where its law is taken to end."""
-PART = 64
-"""Prompts at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ class Posterior:
         def fill(part: slice) -> None:
             found.weight[part], found.log_miss[part] = _gathered(*_sequences(self.picks[part], best[part]))
 
-        on_all_cores(fill, _parts(len(best)))
+        on_all_cores(fill, parts(len(best), PICKS * NODES))
         return found
 
 
@@ -117,7 +116,7 @@ def posterior(z: Floats) -> Posterior:
     def fill(part: slice) -> None:
         picks[part] = _picked(z[part])
 
-    on_all_cores(fill, _parts(len(z)))
+    on_all_cores(fill, parts(len(z), len(EDGES)))
     return Posterior(picks)
 
 
@@ -154,23 +153,19 @@ def _sequences(picks: Ints, best: Floats) -> tuple[Floats, Floats]:
 def _above(picks: Ints, z: Floats) -> Floats:
     """Chance of a draw above ``z`` under each pick; broadcasts ``picks[..., None]`` with ``z``."""
     books = library()
-    parts = [
+    shares = [
         books.weights[picks, k, None] * ndtr((books.means[picks, k, None] - z) / books.sds[picks, k, None])
         for k in range(3)
     ]
-    return np.asarray(np.clip(sum(parts), 1e-300, 1 - 1e-12))
+    return np.asarray(np.clip(sum(shares), 1e-300, 1 - 1e-12))
 
 
 def _gathered(weight: Floats, log_miss: Floats) -> tuple[Floats, Floats]:
     """Sequences with about the same ratio as one: (n, LEVELS) each. Keeps g(0) and its first difference nearly."""
     n = len(weight)
-    deep = np.log(np.maximum(-log_miss, SHALLOW) / SHALLOW) / np.log(1 / SHALLOW * 40)
+    deep = np.log(np.maximum(-log_miss, SHALLOW) / SHALLOW) / np.log(DEEP / SHALLOW)
     level = np.clip((deep * LEVELS).astype(np.int64), 0, LEVELS - 1) + LEVELS * np.arange(n)[:, None]
     total = np.bincount(level.ravel(), weight.ravel(), n * LEVELS)
     log = np.bincount(level.ravel(), (weight * log_miss).ravel(), n * LEVELS)
     mean = np.where(total > 0, log / np.where(total > 0, total, 1.0), 0.0)
     return np.asarray(total, np.float64).reshape(n, LEVELS), mean.reshape(n, LEVELS)
-
-
-def _parts(rows: int) -> list[slice]:
-    return [slice(i, min(i + PART, rows)) for i in range(0, rows, PART)]

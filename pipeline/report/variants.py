@@ -42,7 +42,7 @@ def variants(config: MethodConfig, selections: Sequence[str]) -> list[Variant]:
 
 def horizon(method: str) -> str | None:
     """The key that says how much compute a prompt gets, where it can be shortened."""
-    return next(iter(getattr(plugin.load("method", method), "HORIZON", ())), None)
+    return next(iter(plugin.horizon(method)), None)
 
 
 def _values(config: MethodConfig) -> list[dict[str, int]]:

@@ -46,5 +46,4 @@ def _longest_first(runs: Sequence[RunConfig], places: Sequence[int]) -> list[int
 
 def horizon(run: RunConfig) -> list[int]:
     """How far each prompt goes at most, by the method's own keys."""
-    keys = getattr(plugin.load("method", run.method.name), "HORIZON", ())
-    return [int(getattr(run.method, key)) for key in keys]
+    return [int(getattr(run.method, key)) for key in plugin.horizon(run.method.name)]

@@ -40,7 +40,7 @@ def _shaping(run: RunConfig) -> str:
     """What shapes a run's draws beside its horizon, as a text."""
     settings: dict[str, Any] = {key: value for key, value in to_dict(run).items() if key not in IDLE}
     name = run.method.name
-    apart = ("select", *getattr(plugin.load("method", name), "HORIZON", ()))
+    apart = ("select", *plugin.horizon(name))
     settings["method"] = {key: value for key, value in settings["method"].items() if key not in apart}
     if not plugin.asks_policy(name):
         del settings["policy"]
