@@ -215,7 +215,8 @@ def sweep_table(found: dict[str, Any]) -> Table:
 
     Where none has all of its draws from another, nothing is known of what they share.
     """
-    shown = Table(show_header=False, title=f"sweep in {found['sweep']}, at most", title_justify="left")
+    title = f"sweep in {found['sweep']}, at most"
+    shown = Table(show_header=False, title=title, title_justify="left", min_width=len(title))
     others = found["trials"] - len(found["each"])
     shown.add_row(
         "trials", f"{found['trials']:,}" + (f", {others:,} of them draw nothing of their own" if others else "")
